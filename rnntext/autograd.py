@@ -56,10 +56,41 @@ class Node:
         self.serial = next(Node._count)
 
 # %% ../nbs/03-gradients.ipynb #a81090d0
-class Tensor:
+class _Methods:
+    "The methods of a Tensor."
+
+    def backward(
+        self,
+        grad: Array | None = None,  # of the shape of the data; None: 1, for a single number
+    ) -> None:
+        "Add the gradient of this value to `.grad` of every leaf it was computed from."
+        backward(self, grad)
+
+    def __getitem__(self, key: Any) -> "Tensor":
+        return getitem(self, key)
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> "Tensor":
+        "The sum over one axis, several, or all."
+        return sum_(self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> "Tensor":
+        "The mean over one axis, several, or all."
+        return mean(self, axis=axis, keepdims=keepdims)
+
+    def reshape(self, *shape: Any) -> "Tensor":
+        "The same entries in another shape."
+        return reshape(self, shape[0] if isinstance(shape[0], tuple) else shape)
+
+    def transpose(self, *axes: int) -> "Tensor":
+        "The axes in another order; reversed where none is given."
+        return transpose(self, axes or None)
+
+    T = property(lambda self: transpose(self))
+
+# %% ../nbs/03-gradients.ipynb #ed745e3f
+class Tensor(_Methods):
     "An array that can be differentiated: `data`, and after `backward` its `grad`."
-    __array_ufunc__ = None  # so that `ndarray @ Tensor` asks the Tensor
-    __array_priority__ = 1000  # the same for CuPy
+    __array_ufunc__ = None  # so that `ndarray @ Tensor` asks the Tensor, NumPy's and CuPy's
 
     def __init__(
         self,
@@ -79,7 +110,6 @@ class Tensor:
     dtype = property(lambda self: self.data.dtype)
     ndim = property(lambda self: self.data.ndim)
     size = property(lambda self: self.data.size)
-    T = property(lambda self: transpose(self))
 
     @staticmethod
     def __rnntext__(name: str, args: tuple, kwargs: dict) -> Any:
@@ -89,42 +119,13 @@ class Tensor:
             raise TypeError(f"{name} has no derivative here; on the value: {name}(detach(x))")
         return FUNCTIONS[name](*args, **kwargs)
 
-    def backward(
-        self,
-        grad: Array | None = None,  # of the shape of the data; None: 1, for a single number
-    ) -> None:
-        "Add the gradient of this value to `.grad` of every leaf it was computed from."
-        backward(self, grad)
-
-    def __repr__(self) -> str:
-        return f"Tensor({to_host(self)!r}{', recorded' if self._node else ''})"
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:
-        return numpy.array(to_host(self), dtype=dtype, copy=copy)
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __float__(self) -> float:
-        return float(to_host(self))
-
-    def __iter__(self) -> Iterator["Tensor"]:
-        return (self[i] for i in range(len(self.data)))
-
-    def __getitem__(self, key: Any) -> "Tensor":
-        return getitem(self, key)
-
-    def sum(self, axis: Any = None, keepdims: bool = False) -> "Tensor":
-        return sum_(self, axis=axis, keepdims=keepdims)
-
-    def mean(self, axis: Any = None, keepdims: bool = False) -> "Tensor":
-        return mean(self, axis=axis, keepdims=keepdims)
-
-    def reshape(self, *shape: Any) -> "Tensor":
-        return reshape(self, shape[0] if isinstance(shape[0], tuple) else shape)
-
-    def transpose(self, *axes: int) -> "Tensor":
-        return transpose(self, axes or None)
+# %% ../nbs/03-gradients.ipynb #d1f9a54b
+Tensor.__len__ = lambda self: len(self.data)
+Tensor.__float__ = lambda self: float(to_host(self))
+Tensor.__iter__ = lambda self: (self[i] for i in range(len(self.data)))
+Tensor.__repr__ = lambda self: f"Tensor({to_host(self)!r}{', recorded' if self._node else ''})"
+Tensor.__array__ = lambda self, dtype=None, copy=None: numpy.array(
+    to_host(self), dtype=dtype, copy=copy)
 
 # %% ../nbs/03-gradients.ipynb #ed1f3a57
 def _values(x: Any) -> Any:
@@ -166,7 +167,7 @@ def _accumulate(leaf: Tensor, grad: Array) -> None:
     else:
         leaf.grad += grad  # in place: it may be a view of the optimiser's buffer
 
-
+# %% ../nbs/03-gradients.ipynb #bc40fd42
 def _seed_gradient(y: Tensor, grad: Array | None) -> Array:
     if y._node is None:
         raise ValueError("nothing was recorded for this value: it was computed under no_grad, "
@@ -231,7 +232,7 @@ class Primitive:
         results = tuple(_result(o, node, i) for i, o in enumerate(outputs))
         return results if isinstance(y, tuple) else results[0]
 
-
+# %% ../nbs/03-gradients.ipynb #a1989b49
 def _result(data: Array, node: Node | None, output: int) -> Tensor:
     t = Tensor(data)
     t._node, t._output = node, output
@@ -260,7 +261,7 @@ def add(a: Array, b: Array):
     "`a + b`"
     return a + b, lambda dy: (unbroadcast(dy, a), unbroadcast(dy, b))
 
-
+# %% ../nbs/03-gradients.ipynb #c9892c21
 @primitive
 def subtract(a: Array, b: Array):
     "`a - b`"
@@ -381,7 +382,7 @@ def mean(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
     total = sum_(x, axis=axis, keepdims=keepdims)
     return total * (total.size / x.size)
 
-
+# %% ../nbs/03-gradients.ipynb #c52470d0
 @primitive
 def reshape(x: Array, shape: tuple):
     "The same entries in another shape"
@@ -482,7 +483,7 @@ def _form(y: Any, weights: list | None, rng: numpy.random.Generator) -> tuple[An
         total = total + (a * w).sum()
     return total, weights
 
-
+# %% ../nbs/03-gradients.ipynb #f5f3b5e7
 def _differences(number: Callable, arrays: dict, step: float) -> dict[str, numpy.ndarray]:
     "Central differences of `number()` for every entry of the arrays, changed in place."
     found = {}
@@ -512,7 +513,8 @@ def _directional(number: Callable, arrays: dict, step: float, rng: Any, grads: d
         a += move
         along = float((grads[name] * v).sum())
         scale = max(abs(measured), float(numpy.abs(grads[name]).max()), 1e-30)
-        errors[name] = abs(measured - along) / scale
+        error = abs(measured - along) / scale
+        errors[name] = error if numpy.isfinite(error) else float("inf")
     return errors
 
 # %% ../nbs/03-gradients.ipynb #bcbf8493
@@ -554,10 +556,12 @@ def gradcheck(
     differences = _differences(number, arrays, step)
     return GradientCheck({n: _relative(grads[n], d) for n, d in differences.items()})
 
-
+# %% ../nbs/03-gradients.ipynb #60d4aeff
 def _relative(got: numpy.ndarray, expected: numpy.ndarray) -> float:
     if not got.size:
         return 0.0
+    if not numpy.isfinite(got).all():
+        return float("inf")
     scale = max(numpy.abs(expected).max(), numpy.abs(got).max())
     return float(numpy.abs(got - expected).max() / scale) if scale else 0.0
 

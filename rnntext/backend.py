@@ -86,7 +86,7 @@ class Settings:
     offline: bool = False
     origin: dict = field(default_factory=dict, compare=False)  # name -> file, variable or default
 
-
+# %% ../nbs/00-one-code-two-devices.ipynb #e71fca10
 def _settings_file() -> Path | None:
     "The nearest `settings.ini` upwards from the working directory that has our section."
     for folder in [Path.cwd(), *Path.cwd().parents]:
@@ -151,7 +151,7 @@ _INSTALL = (
     "'rnntext[gpu12]' those for a CUDA 12 driver"
 )
 
-
+# %% ../nbs/00-one-code-two-devices.ipynb #e4cb9626
 @functools.cache
 def find_gpu() -> GPU:
     "Look for a usable GPU in three stages: package, driver and device, CUDA libraries."
@@ -215,7 +215,7 @@ def _auto() -> str:
     print(f"rnntext: backend auto took {name}. {find_gpu().problem}".strip(), file=sys.stderr)
     return name
 
-
+# %% ../nbs/00-one-code-two-devices.ipynb #98e18a2b
 def backend() -> str:
     "Where new arrays are born now: 'numpy' or 'cupy'."
     return _usable(_block.get() or _chosen or settings().backend)
@@ -282,7 +282,7 @@ def namespace(
         )
     return sys.modules[type(device).__module__.partition(".")[0]]
 
-
+# %% ../nbs/00-one-code-two-devices.ipynb #2e8b4525
 def _hook(args: tuple) -> Callable | None:
     "The `__rnntext__` of the first argument, or element of a list, that has one."
     for a in args:
@@ -357,7 +357,7 @@ def arange(n: int, like: Array = None, dtype: Any = "int64") -> Array:
     "The integers 0 to n-1."
     return _where_born(like).arange(n, dtype=dtype)
 
-
+# %% ../nbs/00-one-code-two-devices.ipynb #3f411bcd
 def to_host(a: Any) -> Any:
     "The value as a NumPy array (of a Tensor its value); tuples and lists item by item."
     if isinstance(a, (tuple, list)):
@@ -508,11 +508,12 @@ def table(rows: list, header: list[str], digits: int = 3) -> Table:
 def _short(value: Any) -> str:
     if isinstance(value, Exception):
         return f"{type(value).__name__}: {value}" if str(value) else type(value).__name__
-    if value is None or isinstance(value, str):
-        return repr(value)
-    array = to_host(value) if not isinstance(value, (tuple, list)) else value
-    text = numpy.array2string(numpy.asarray(array), precision=4, threshold=8, separator=", ")
-    return " ".join(text.split())
+    if isinstance(value, (tuple, list)):
+        return "(" + ", ".join(map(_short, value)) + ")"
+    if hasattr(value, "dtype") or hasattr(type(value), "__rnntext__"):
+        text = numpy.array2string(to_host(value), precision=4, threshold=8, separator=", ")
+        return " ".join(text.split())
+    return getattr(value, "__name__", None) or repr(value)
 
 
 def _agree(got: Any, expected: Any, tolerance: float) -> bool:
@@ -530,16 +531,17 @@ def _agree(got: Any, expected: Any, tolerance: float) -> bool:
     except (TypeError, ValueError):
         return False
 
-
+# %% ../nbs/00-one-code-two-devices.ipynb #20b58ca0
 def checker(
     cases: list[tuple[tuple, Any]],  # pairs: arguments, expected value
     tolerance: float = 1e-6,  # relative to the largest entry, at least 1
+    calling: Callable = lambda function, *args: function(*args),  # how a case is run
 ) -> Callable[[Callable], None]:
     "A check for an exercise: prints 'not yet: ...' or 'right: ...' and never raises."
     def check(function: Callable) -> None:
         for args, expected in cases:
             try:
-                got = function(*args)
+                got = calling(function, *args)
             except Exception as error:  # the reader's code may raise anything
                 got = error
             if not _agree(got, expected, tolerance):
@@ -567,7 +569,7 @@ def load_results(
     path = _results_folder() / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
-
+# %% ../nbs/00-one-code-two-devices.ipynb #87594717
 def save_result(
     name: str,  # the file's name without .json
     values: dict,  # what was measured, plain numbers
@@ -624,7 +626,7 @@ def machine() -> str:
         parts.append(properties["name"].decode())
     return ", ".join(parts)
 
-
+# %% ../nbs/00-one-code-two-devices.ipynb #83cef588
 def _blas() -> str:
     from threadpoolctl import threadpool_info
 
