@@ -126,6 +126,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'rnntext.backend.set_backend': ('nbs/00-one-code-two-devices.html#set_backend', 'rnntext/backend.py'),
                                  'rnntext.backend.settings': ('nbs/00-one-code-two-devices.html#settings', 'rnntext/backend.py'),
                                  'rnntext.backend.sigmoid': ('nbs/00-one-code-two-devices.html#sigmoid', 'rnntext/backend.py'),
+                                 'rnntext.backend.standard_normal': ( 'nbs/00-one-code-two-devices.html#standard_normal',
+                                                                      'rnntext/backend.py'),
                                  'rnntext.backend.table': ('nbs/00-one-code-two-devices.html#table', 'rnntext/backend.py'),
                                  'rnntext.backend.to_device': ('nbs/00-one-code-two-devices.html#to_device', 'rnntext/backend.py'),
                                  'rnntext.backend.to_host': ('nbs/00-one-code-two-devices.html#to_host', 'rnntext/backend.py'),

@@ -18,7 +18,7 @@ import numpy
 
 from . import backend
 from rnntext.backend import (
-    Array, Table, add_at, asarray, describe, generator, namespace, to_device, to_host, where, zeros
+    Array, Table, add_at, asarray, describe, generator, namespace, to_host, where, zeros
 )
 
 # %% ../nbs/03-gradients.ipynb #654a60df
@@ -192,7 +192,7 @@ def backward(y: Tensor, grad: Array | None = None) -> None:
         if like is not None:
             dy = [zeros(s, like=like) if g is None else g
                   for g, s in zip(dy, node.shapes, strict=True)]
-            for t, g in zip(node.inputs, node.pullback(*dy)):  # later arguments have none
+            for t, g in zip(node.inputs, node.pullback(*dy), strict=False):  # the rest have none
                 if t is None or g is None:
                     continue
                 if t._node is None:
@@ -476,8 +476,7 @@ def _form(y: Any, weights: list | None, rng: numpy.random.Generator) -> tuple[An
     "The outputs as one number: the sum of their products with fixed random weights."
     ys = [a for a in _flat(y) if a is not None]
     if weights is None:
-        weights = [to_device(rng.standard_normal(a.shape)) if not backend.is_device(_values(a))
-                   else namespace(_values(a)).asarray(rng.standard_normal(a.shape)) for a in ys]
+        weights = [namespace(_values(a)).asarray(rng.standard_normal(a.shape)) for a in ys]
     total = 0.0
     for a, w in zip(ys, weights, strict=True):
         total = total + (a * w).sum()

@@ -7,8 +7,8 @@ __all__ = ['Array', 'exp', 'log', 'log1p', 'sqrt', 'tanh', 'sin', 'cos', 'floor'
            'empty_like', 'BackendError', 'DeviceError', 'SettingsError', 'Settings', 'read_settings', 'settings', 'GPU',
            'find_gpu', 'gpu_available', 'backend', 'set_backend', 'using', 'born', 'is_device', 'describe', 'namespace',
            'dispatched', 'sigmoid', 'relu', 'zeros', 'ones', 'empty', 'arange', 'to_host', 'to_device', 'asarray',
-           'add_at', 'gpu_module', 'raw_module', 'generator', 'keep_mask', 'fresh', 'on_gpu', 'Table', 'table',
-           'checker', 'load_results', 'save_result', 'machine', 'report']
+           'add_at', 'gpu_module', 'raw_module', 'generator', 'standard_normal', 'keep_mask', 'fresh', 'on_gpu',
+           'Table', 'table', 'checker', 'load_results', 'save_result', 'machine', 'report']
 
 # %% ../nbs/00-one-code-two-devices.ipynb #761d5542
 import configparser
@@ -166,8 +166,10 @@ def find_gpu() -> GPU:
                              "NVIDIA driver. Check that nvidia-smi runs.")
         count = runtime.getDeviceCount()
     except RuntimeError as error:  # CUDARuntimeError
-        return GPU(None, f"CuPy {cupy.__version__} is installed, but its driver does not work: "
-                         f"{error}. Check that nvidia-smi runs.")
+        if "NoDevice" not in str(error):
+            return GPU(None, f"CuPy {cupy.__version__} is installed, but the driver does not work: "
+                             f"{str(error).strip()}. Check that nvidia-smi runs.")
+        count = 0
     if count == 0:
         return GPU(None, "the NVIDIA driver works, but no GPU is visible. "
                          "Is CUDA_VISIBLE_DEVICES empty?")
@@ -176,7 +178,8 @@ def find_gpu() -> GPU:
         a = cupy.zeros((2, 2), dtype="float32")
         (a @ a + 1).get()
     except Exception as error:  # whatever a missing NVRTC or cuBLAS raises
-        return GPU(None, f"a GPU answers, but a CUDA library does not load: {error}. {_INSTALL}.")
+        return GPU(None, "a GPU answers, but a CUDA library does not load: "
+                         f"{str(error).strip()}. {_INSTALL}.")
     global _precision
     _precision = settings().precision
     return GPU(cupy, "")
@@ -416,6 +419,16 @@ def generator(
     if isinstance(seed, bool) or not isinstance(seed, (int, numpy.integer)) or seed < 0:
         raise ValueError(f"seed must be None or an integer of 0 or above, got {seed!r}")
     return numpy.random.default_rng(int(seed))
+
+# %% ../nbs/00-one-code-two-devices.ipynb #6498b554
+def standard_normal(
+    shape: Any,
+    seed: int | None | numpy.random.Generator = None,  # as for `generator`
+    dtype: Any = None,  # None: the setting `dtype`
+) -> Array:  # where arrays are born
+    "Normal numbers with mean 0 and variance 1, drawn on the host: the same on every device."
+    numbers = generator(seed).standard_normal(shape)
+    return to_device(numpy.asarray(numbers, dtype=dtype or settings().dtype))
 
 # %% ../nbs/00-one-code-two-devices.ipynb #12f6ebe7
 def _mix(x: Array) -> Array:

@@ -16,8 +16,8 @@ import numpy
 
 from .autograd import Tensor, detach, no_grad, primitive
 from rnntext.backend import (
-    Array, argmax, asarray, describe, generator, isfinite, keep_mask, namespace, ones, settings,
-    sqrt, stack, to_device, to_host, using, where, zeros
+    Array, argmax, asarray, describe, generator, isfinite, keep_mask, namespace, settings, sqrt,
+    stack, to_device, to_host, using, where, zeros
 )
 
 # %% ../nbs/04-learning.ipynb #34efa10a
