@@ -1,0 +1,1 @@
+"Renders the book with pandoc where Quarto is not installed, and checks its sources."
