@@ -11,6 +11,7 @@ import contextvars
 import functools
 import inspect
 import itertools
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -79,11 +80,18 @@ class _Methods:
 
     def reshape(self, *shape: Any) -> "Tensor":
         "The same entries in another shape."
-        return reshape(self, shape[0] if isinstance(shape[0], tuple) else shape)
+        return reshape(self, tuple(shape[0]) if isinstance(shape[0], (tuple, list)) else shape)
 
-    def transpose(self, *axes: int) -> "Tensor":
-        "The axes in another order; reversed where none is given."
-        return transpose(self, axes or None)
+    def transpose(self, *axes: Any) -> "Tensor":
+        "The axes in another order, `transpose(1, 0)` or `transpose((1, 0))`; else reversed."
+        return transpose(self, tuple(axes[0]) if axes and isinstance(axes[0], (tuple, list))
+                         else axes or None)
+
+    def swapaxes(self, first: int, second: int) -> "Tensor":
+        "Two axes exchanged."
+        axes = list(range(self.ndim))
+        axes[first], axes[second] = axes[second], axes[first]
+        return transpose(self, tuple(axes))
 
     T = property(lambda self: transpose(self))
 
@@ -99,6 +107,8 @@ class Tensor(_Methods):
         if isinstance(data, Tensor):
             data = data.data
         data = asarray(data) if not hasattr(data, "dtype") else data
+        if isinstance(data, numpy.generic):  # a NumPy number has no memory to write to
+            data = numpy.asarray(data)
         if data.dtype.kind != "f":
             raise TypeError(
                 f"a Tensor holds floating-point numbers, got {describe(data)}; "
@@ -122,6 +132,7 @@ class Tensor(_Methods):
 # %% ../nbs/03-gradients.ipynb #d1f9a54b
 Tensor.__len__ = lambda self: len(self.data)
 Tensor.__float__ = lambda self: float(to_host(self))
+Tensor.__bool__ = lambda self: bool(to_host(self))
 Tensor.__iter__ = lambda self: (self[i] for i in range(len(self.data)))
 Tensor.__repr__ = lambda self: f"Tensor({to_host(self)!r}{', recorded' if self._node else ''})"
 Tensor.__array__ = lambda self, dtype=None, copy=None: numpy.array(
@@ -152,7 +163,8 @@ def _reachable(node: Node) -> list[Node]:
         if n.pullback is None:
             raise TapeUsedError(
                 "backward went through this tape before, and its memory is free. Compute the "
-                "forward pass again, or add the losses up and call backward once."
+                "forward pass again, add the losses up and call backward once, or cut a state "
+                "that is carried on by detach(state)."
             )
         found[n.serial] = n
         todo += [t._node for t in n.inputs if t is not None and t._node is not None]
@@ -163,7 +175,7 @@ def _accumulate(leaf: Tensor, grad: Array) -> None:
     if grad.shape != leaf.shape:
         raise ValueError(f"a gradient of shape {grad.shape} came for a Tensor of {leaf.shape}")
     if leaf.grad is None:
-        leaf.grad = grad.copy()
+        leaf.grad = namespace(leaf.data).array(grad, dtype=leaf.dtype)  # a copy of its own
     else:
         leaf.grad += grad  # in place: it may be a view of the optimiser's buffer
 
@@ -178,9 +190,23 @@ def _seed_gradient(y: Tensor, grad: Array | None) -> Array:
                              f"{y.shape}: reduce it, or give the gradient of that shape")
         return namespace(y.data).ones_like(y.data)
     grad = _values(grad)
+    grad = namespace(y.data, grad).asarray(grad, dtype=y.dtype)
     if grad.shape != y.shape:
         raise ValueError(f"the gradient given has shape {grad.shape}, the value has {y.shape}")
     return grad
+
+# %% ../nbs/03-gradients.ipynb #a0c24ba7
+def _pulled_back(node: Node, dy: list) -> tuple:
+    "What the pullback gives, if it is a tuple with a gradient for every Tensor."
+    grads = node.pullback(*dy)
+    if not isinstance(grads, tuple):
+        raise TypeError("a pullback returns a tuple with one gradient for each argument, "
+                        f"this one returned {type(grads).__name__}: is a comma missing?")
+    for i, t in enumerate(node.inputs[len(grads):], len(grads)):
+        if t is not None:
+            raise TypeError(f"argument {i} is a Tensor of shape {t.shape}, but this primitive has "
+                            f"gradients only for arguments before {len(grads)}: give detach(x)")
+    return grads
 
 
 def backward(y: Tensor, grad: Array | None = None) -> None:
@@ -192,9 +218,12 @@ def backward(y: Tensor, grad: Array | None = None) -> None:
         if like is not None:
             dy = [zeros(s, like=like) if g is None else g
                   for g, s in zip(dy, node.shapes, strict=True)]
-            for t, g in zip(node.inputs, node.pullback(*dy), strict=False):  # the rest have none
+            for t, g in zip(node.inputs, _pulled_back(node, dy), strict=False):
                 if t is None or g is None:
                     continue
+                if g.shape != t.shape:
+                    raise ValueError(
+                        f"a gradient of shape {g.shape} came for a Tensor of {t.shape}")
                 if t._node is None:
                     _accumulate(t, g)
                 else:
@@ -219,16 +248,19 @@ class Primitive:
         return {**kwargs, "save": save} if self.takes_save else kwargs
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        inputs = tuple(a if isinstance(a, Tensor) else None for a in args)
+        inputs = [a if isinstance(a, Tensor) else None for a in args]
         if any(isinstance(a, Tensor) for a in kwargs.values()):
             raise TypeError(f"{self.__name__}: a Tensor must be given by position, not by name")
+        if any(isinstance(b, Tensor) for a in args if isinstance(a, (list, tuple)) for b in a):
+            raise TypeError(f"{self.__name__}: a Tensor inside a list or tuple would get no "
+                            "gradient; give it as an argument of its own, or stack them")
         tensors = any(t is not None for t in inputs)
         record = tensors and is_recording()
-        y, back = self.function(*map(_values, args), **self._saving(record, kwargs))
+        y, back = self.function(*[_values(a) for a in args], **self._saving(record, kwargs))
         if not tensors:
             return y
         outputs = y if isinstance(y, tuple) else (y,)
-        node = Node(inputs, back, tuple(o.shape for o in outputs)) if record else None
+        node = Node(tuple(inputs), back, tuple(o.shape for o in outputs)) if record else None
         results = tuple(_result(o, node, i) for i, o in enumerate(outputs))
         return results if isinstance(y, tuple) else results[0]
 
@@ -286,7 +318,7 @@ def power(a: Array, n: float):
     "`a ** n` for a number n"
     if hasattr(n, "shape") and n.shape:
         raise TypeError("the exponent must be a number; for arrays write exp(n * log(a))")
-    return a**n, lambda dy: (n * a ** (n - 1) * dy,)
+    return a**n, lambda dy: (n * a ** (n - 1 if n else 0) * dy,)  # at n = 0 also where a is 0
 
 # %% ../nbs/03-gradients.ipynb #c532d32d
 def _elementwise(name: str, derivative: Callable) -> Primitive:
@@ -342,7 +374,7 @@ def _where(condition: Array, a: Array, b: Array):
 def _clip(x: Array, low: float, high: float):
     "`x` limited to [low, high]; no gradient outside"
     inside = (x >= low) & (x <= high)
-    return backend.clip(x, low, high), lambda dy: (where(inside, dy, 0),)
+    return backend.clip(x, low, high), lambda dy: (unbroadcast(where(inside, dy, 0), x),)
 
 # %% ../nbs/03-gradients.ipynb #a8a42a19
 def _swap(a: Array) -> Array:
@@ -352,7 +384,7 @@ def _swap(a: Array) -> Array:
 @primitive
 def matmul(a: Array, b: Array):
     "`a @ b`; leading axes as in NumPy, at least two axes each"
-    if a.ndim < 2 or b.ndim < 2:
+    if getattr(a, "ndim", 0) < 2 or getattr(b, "ndim", 0) < 2:
         raise ValueError(f"matmul needs at least two axes, got {describe(a)} and {describe(b)}; "
                          "reshape a vector to a row (1, n) or a column (n, 1)")
     if b.ndim == 2:
@@ -392,7 +424,7 @@ def reshape(x: Array, shape: tuple):
 @primitive
 def transpose(x: Array, axes: tuple | None = None):
     "The axes in another order; reversed where none is given"
-    back = None if axes is None else tuple(int(i) for i in numpy.argsort(axes))
+    back = None if axes is None else numpy.argsort([i % x.ndim for i in axes]).tolist()
     return x.transpose(axes), lambda dy: (dy.transpose(back),)
 
 
@@ -402,7 +434,7 @@ def getitem(x: Array, key: Any):
     def pullback(dy):
         dx = zeros(x.shape, like=x)
         parts = key if isinstance(key, tuple) else (key,)
-        if any(getattr(k, "dtype", None) is not None or isinstance(k, list) for k in parts):
+        if any(hasattr(k, "dtype") or isinstance(k, (list, tuple, range)) for k in parts):
             add_at(dx, key, dy)
         else:
             dx[key] = dy
@@ -445,11 +477,18 @@ for _name, _op in {"add": add, "sub": subtract, "mul": multiply, "truediv": divi
                    "matmul": matmul}.items():
     setattr(Tensor, f"__{_name}__", lambda self, other, _op=_op: _op(self, other))
     setattr(Tensor, f"__r{_name}__", lambda self, other, _op=_op: _op(other, self))
-for _name in ("lt", "le", "gt", "ge"):
-    setattr(Tensor, f"__{_name}__", lambda self, other, _name=f"__{_name}__":
-            getattr(self.data, _name)(_values(other)))
+for _compare in (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne):
+    setattr(Tensor, f"__{_compare.__name__}__", lambda self, other, _compare=_compare:
+            _compare(self.data, _values(other)))
+
+
+def _no_exponent(*_: Any) -> None:
+    raise TypeError("the exponent must be a number; for arrays write exp(n * log(a))")
+
+
 Tensor.__neg__ = lambda self: multiply(self, -1.0)
-Tensor.__pow__ = lambda self, n: power(self, n)
+Tensor.__pow__ = lambda self, n: _no_exponent() if isinstance(n, Tensor) else power(self, n)
+Tensor.__rpow__ = _no_exponent
 Tensor.__abs__ = lambda self: FUNCTIONS["abs"](self)
 
 # %% ../nbs/03-gradients.ipynb #dfd57e68
@@ -459,13 +498,13 @@ class GradientCheck(Table):
     def __init__(self, errors: dict[str, float]):
         super().__init__([[f"`{k}`", v] for k, v in errors.items()],
                          ["gradient of", "largest relative error"], digits=1)
-        self.errors, self.worst = errors, max(errors.values())
+        self.errors, self.worst = errors, max(errors.values(), default=0.0)
 
 
 def _double(a: Any) -> Any:
-    if isinstance(a, Tensor):
-        a = a.data
-    return a.astype("float64") if getattr(getattr(a, "dtype", None), "kind", "") == "f" else a
+    a = _values(a)
+    floating = getattr(getattr(a, "dtype", None), "kind", "") == "f"
+    return namespace(a).array(a, dtype="float64") if floating else a
 
 
 def _flat(y: Any) -> list:
@@ -487,15 +526,14 @@ def _differences(number: Callable, arrays: dict, step: float) -> dict[str, numpy
     "Central differences of `number()` for every entry of the arrays, changed in place."
     found = {}
     for name, a in arrays.items():
-        flat, grad = a.reshape(-1), numpy.zeros(a.size)
-        for i in range(a.size):
-            kept = float(flat[i])
-            flat[i] = kept + step
+        found[name] = numpy.zeros(a.shape)
+        for i in numpy.ndindex(a.shape):
+            kept = float(a[i])
+            a[i] = kept + step
             up = number()
-            flat[i] = kept - step
-            grad[i] = (up - number()) / (2 * step)
-            flat[i] = kept
-        found[name] = grad.reshape(a.shape)
+            a[i] = kept - step
+            found[name][i] = (up - number()) / (2 * step)
+            a[i] = kept
     return found
 
 
@@ -503,15 +541,18 @@ def _directional(number: Callable, arrays: dict, step: float, rng: Any, grads: d
     "For each array the derivative along one random direction, measured and from the gradient."
     errors = {}
     for name, a in arrays.items():
-        v = rng.standard_normal(a.shape)
+        if not numpy.isfinite(grads[name]).all():
+            errors[name] = float("inf")
+            continue
+        v, kept = rng.standard_normal(a.shape), a.copy()
         move = namespace(a).asarray(step * v)
-        a += move
+        a[...] = kept + move
         up = number()
-        a -= 2 * move
+        a[...] = kept - move
         measured = (up - number()) / (2 * step)
-        a += move
+        a[...] = kept
         along = float((grads[name] * v).sum())
-        scale = max(abs(measured), float(numpy.abs(grads[name]).max()), 1e-30)
+        scale = max(abs(measured), float(numpy.abs(grads[name]).max(initial=0)), 1e-30)
         error = abs(measured - along) / scale
         errors[name] = error if numpy.isfinite(error) else float("inf")
     return errors
@@ -539,6 +580,8 @@ def gradcheck(
     tensors = {n: Tensor(args[i].copy()) for n, i in checked.items()}
     given = [tensors.get(n, a) for n, a in zip(names, args, strict=True)]
     total, weights = _form(function(*given), None, rng)
+    if not isinstance(total, Tensor):
+        raise TypeError("nothing to check: no output was computed from a Tensor")
     total.backward()
     leaves = {**tensors, **parameters}
     grads = {n: numpy.zeros(t.shape) if t.grad is None else to_host(t.grad)
@@ -559,7 +602,7 @@ def gradcheck(
 def _relative(got: numpy.ndarray, expected: numpy.ndarray) -> float:
     if not got.size:
         return 0.0
-    if not numpy.isfinite(got).all():
+    if not numpy.isfinite(got).all() or not numpy.isfinite(expected).all():
         return float("inf")
     scale = max(numpy.abs(expected).max(), numpy.abs(got).max())
     return float(numpy.abs(got - expected).max() / scale) if scale else 0.0

@@ -14,11 +14,13 @@ __all__ = ['Array', 'exp', 'log', 'log1p', 'sqrt', 'tanh', 'sin', 'cos', 'floor'
 import configparser
 import contextlib
 import contextvars
+import copy
 import functools
 import importlib
 import json
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -87,29 +89,32 @@ class Settings:
     origin: dict = field(default_factory=dict, compare=False)  # name -> file, variable or default
 
 # %% ../nbs/00-one-code-two-devices.ipynb #e71fca10
-def _settings_file() -> Path | None:
-    "The nearest `settings.ini` upwards from the working directory that has our section."
-    for folder in [Path.cwd(), *Path.cwd().parents]:
-        path = folder / "settings.ini"
-        if path.is_file() and "[rnntext]" in path.read_text(encoding="utf-8", errors="replace"):
-            return path
-    return None
-
-
-def _settings_texts(path: Path) -> dict[str, str]:
-    "The section `[rnntext]` of one file. Keys of `[DEFAULT]` belong to somebody else."
+def _section(path: Path) -> dict[str, str] | None:
+    "The section `[rnntext]` of a file, or None. Keys of `[DEFAULT]` belong to somebody else."
+    data = path.read_bytes()
+    if not re.search(rb"^(\xef\xbb\xbf)?\s*\[rnntext\]", data, re.MULTILINE):
+        return None  # somebody else's file, which may hold anything
     parser = configparser.ConfigParser(interpolation=None, default_section="")
     try:
-        parser.read(path, encoding="utf-8")
-    except configparser.Error as error:
+        parser.read_string(data.decode("utf-8-sig"), str(path))
+    except (configparser.Error, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} cannot be read: {error}") from None
-    return dict(parser["rnntext"]) if parser.has_section("rnntext") else {}
+    return dict(parser["rnntext"]) if parser.has_section("rnntext") else None
+
+
+def _nearest_section() -> tuple[dict[str, str], str]:
+    "Our section in the nearest `settings.ini` upwards that has one, and the file's path."
+    for folder in [Path.cwd(), *Path.cwd().parents]:
+        path = folder / "settings.ini"
+        if path.is_file() and (texts := _section(path)) is not None:
+            return texts, str(path)
+    return {}, ""
 
 # %% ../nbs/00-one-code-two-devices.ipynb #54b6a075
 def read_settings() -> Settings:
     "Read `settings.ini` and the variables `RNNTEXT_...` now; raises `SettingsError`."
-    path = _settings_file()
-    found = {key: (text, str(path)) for key, text in _settings_texts(path).items()} if path else {}
+    texts, path = _nearest_section()
+    found = {key: (text, path) for key, text in texts.items()}
     for key in _READERS:
         if text := os.environ.get(f"RNNTEXT_{key.upper()}"):
             found[key] = (text, f"the environment variable RNNTEXT_{key.upper()}")
@@ -157,8 +162,10 @@ def find_gpu() -> GPU:
     "Look for a usable GPU in three stages: package, driver and device, CUDA libraries."
     try:
         import cupy
-    except ImportError as error:
-        return GPU(None, f"CuPy is not installed ({error}). {_INSTALL}.")
+    except Exception as error:  # a package made for another NumPy may raise anything
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "cupy"
+        words = "is not installed" if missing else "does not load"
+        return GPU(None, f"CuPy {words} ({error}). {_INSTALL}.")
     runtime = cupy.cuda.runtime
     try:
         if runtime.driverGetVersion() == 0:
@@ -171,8 +178,7 @@ def find_gpu() -> GPU:
                              f"{str(error).strip()}. Check that nvidia-smi runs.")
         count = 0
     if count == 0:
-        return GPU(None, "the NVIDIA driver works, but no GPU is visible. "
-                         "Is CUDA_VISIBLE_DEVICES empty?")
+        return GPU(None, "the driver works, but no GPU is visible. CUDA_VISIBLE_DEVICES empty?")
     os.environ["CUPY_TF32"] = "1" if settings().precision == "tf32" else "0"
     try:
         a = cupy.zeros((2, 2), dtype="float32")
@@ -181,11 +187,11 @@ def find_gpu() -> GPU:
         return GPU(None, "a GPU answers, but a CUDA library does not load: "
                          f"{str(error).strip()}. {_INSTALL}.")
     global _precision
-    _precision = settings().precision
+    _precision = settings().precision  # what the first product ran with
     return GPU(cupy, "")
 
 
-_precision: str | None = None  # what the first product on the GPU ran with
+_precision: str | None = None
 
 
 def gpu_available() -> bool:
@@ -274,11 +280,11 @@ def namespace(
         for b in a if isinstance(a, (list, tuple)) else (a,):
             if is_device(b):
                 device = b
-            elif isinstance(b, (numpy.ndarray, numpy.generic)) and (host is None or b.ndim):
+            elif isinstance(b, numpy.ndarray) or (isinstance(b, numpy.generic) and host is None):
                 host = b
     if device is None:
         return numpy if host is not None else born()
-    if host is not None and host.ndim:
+    if isinstance(host, numpy.ndarray):
         raise DeviceError(
             f"arrays on two devices in one call: {describe(host)} and {describe(device)}. "
             "Move one: to_device(a) or to_host(a)."
@@ -300,9 +306,10 @@ def dispatched(
 ) -> Callable:
     "A function that runs where its arguments are."
     def function(*args: Any, **kwargs: Any) -> Array:
-        if hook := _hook(args):
+        given = (*args, *kwargs.values())
+        if hook := _hook(given):
             return hook(name, args, kwargs)
-        return getattr(namespace(*args), name)(*args, **kwargs)
+        return getattr(namespace(*given), name)(*args, **kwargs)
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"`numpy.{name}`, computed where its arguments are."
     return function
@@ -338,6 +345,7 @@ def _dtype(dtype: Any, like: Any) -> Any:
 
 
 def _where_born(like: Any) -> ModuleType:
+    like = like.data if hasattr(type(like), "__rnntext__") else like
     return born() if like is None else namespace(like)
 
 
@@ -372,6 +380,8 @@ def to_host(a: Any) -> Any:
 
 def to_device(a: Any, dtype: Any = None) -> Array:
     "The array where arrays are born, copied only if it is elsewhere; its type is kept."
+    if hasattr(type(a), "__rnntext__"):
+        a = a.data
     if backend() == "numpy":
         return numpy.asarray(to_host(a), dtype=dtype)
     return born().asarray(a, dtype=dtype)
@@ -453,8 +463,8 @@ def keep_mask(
     keys = numpy.random.SeedSequence([seed, step, layer]).generate_state(2)
     index = arange(int(numpy.prod(shape)), like=like, dtype="uint32")
     bits = _mix(_mix(index ^ keys[0]) + keys[1])
-    limit = numpy.uint32(min(round((1 - rate) * 2**32), 2**32 - 1))
-    return (bits < limit).reshape(shape)
+    limit = numpy.uint32(max(round((1 - rate) * 2**32), 1) - 1)
+    return (bits <= limit).reshape(shape)
 
 # %% ../nbs/00-one-code-two-devices.ipynb #6ff807e1
 def fresh(
@@ -462,13 +472,14 @@ def fresh(
 ) -> None:
     "Start as if the process were new: settings read again, choices dropped, seeded."
     global _settings, _chosen, _sequence
-    _settings, _chosen = read_settings(), None
-    _block.set(None)
-    if _precision is not None and _settings.precision != _precision:
+    read = read_settings()
+    if _precision is not None and read.precision != _precision:
         raise SettingsError(
-            f"precision = {_settings.precision}, but products on the GPU already ran with "
+            f"precision = {read.precision}, but products on the GPU already ran with "
             f"{_precision}, and CuPy keeps what it started with. Restart the kernel."
         )
+    _settings, _chosen = read, None
+    _block.set(None)
     _sequence = numpy.random.SeedSequence(_settings.seed if seed is None else seed)
 
 
@@ -499,13 +510,13 @@ class Table:
     def _text(self, value: Any) -> str:
         if isinstance(value, (float, numpy.floating)):
             return f"{value:.{self.digits}g}"
-        return str(value).replace("|", "\\|")
+        return str(value).replace("|", "\\|").replace("\n", " ")
 
     def _repr_markdown_(self) -> str:
         numeric = (int, float, numpy.number)
-        right = [all(isinstance(row[i], numeric) for row in self.rows)
+        right = [bool(self.rows) and all(isinstance(row[i], numeric) for row in self.rows)
                  for i in range(len(self.header))]
-        lines = ["| " + " | ".join(self.header) + " |",
+        lines = ["| " + " | ".join(map(self._text, self.header)) + " |",
                  "|" + "|".join("--:" if r else ":--" for r in right) + "|"]
         lines += ["| " + " | ".join(map(self._text, row)) + " |" for row in self.rows]
         return "\n".join(lines)
@@ -519,6 +530,15 @@ def table(rows: list, header: list[str], digits: int = 3) -> Table:
 
 # %% ../nbs/00-one-code-two-devices.ipynb #634e2d48
 def _short(value: Any) -> str:
+    "A value on one line, for messages; never raises."
+    try:
+        text = _shown(value)
+    except Exception:  # the reader's object may fail at being shown, too
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 200 else text[:196] + " ..."
+
+
+def _shown(value: Any) -> str:
     if isinstance(value, Exception):
         return f"{type(value).__name__}: {value}" if str(value) else type(value).__name__
     if isinstance(value, (tuple, list)):
@@ -537,11 +557,12 @@ def _agree(got: Any, expected: Any, tolerance: float) -> bool:
         got, expected = numpy.asarray(to_host(got)), numpy.asarray(to_host(expected))
         if expected.dtype.kind not in "fiub":
             return got.shape == expected.shape and bool((got == expected).all())
-        scale = max(1.0, float(numpy.abs(expected).max(initial=0)))
+        sizes = numpy.abs(expected[numpy.isfinite(expected)])
+        scale = max(1.0, float(sizes.max(initial=0)))
         return got.shape == expected.shape and bool(
             numpy.allclose(got, expected, rtol=0, atol=tolerance * scale, equal_nan=True)
         )
-    except (TypeError, ValueError):
+    except Exception:  # the reader's value may raise anything when it is looked at
         return False
 
 # %% ../nbs/00-one-code-two-devices.ipynb #20b58ca0
@@ -554,7 +575,7 @@ def checker(
     def check(function: Callable) -> None:
         for args, expected in cases:
             try:
-                got = calling(function, *args)
+                got = calling(function, *copy.deepcopy(args))  # it may write into them
             except Exception as error:  # the reader's code may raise anything
                 got = error
             if not _agree(got, expected, tolerance):
@@ -596,6 +617,7 @@ def save_result(
         "seconds": round(seconds, 1), "machine": machine(), "date": time.strftime("%Y-%m-%d"),
         "commit": _commit(), "versions": _versions(),
     }
+    record = json.loads(json.dumps(record))  # as it will be read: lists in place of tuples
     key = ("scale", "setting")
     rest = [r for r in load_results(name) if any(r[k] != record[k] for k in key)]
     path = _results_folder() / f"{name}.json"
@@ -641,8 +663,10 @@ def machine() -> str:
 
 # %% ../nbs/00-one-code-two-devices.ipynb #83cef588
 def _blas() -> str:
-    from threadpoolctl import threadpool_info
-
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return "unknown"
     pools = [p for p in threadpool_info() if p["user_api"] == "blas"]
     return "; ".join(
         f"{p['internal_api']} {p['version']}, kernel {p.get('architecture', 'unknown')}, "
@@ -652,10 +676,10 @@ def _blas() -> str:
 
 def report() -> str:
     "What `python -m rnntext` prints."
-    from importlib.metadata import version
+    from rnntext import __version__
 
     now = settings()
-    lines = [f"rnntext   {version('rnntext')}", f"python    {platform.python_version()}",
+    lines = [f"rnntext   {__version__}", f"python    {platform.python_version()}",
              f"numpy     {numpy.__version__}", f"blas      {_blas()}", f"machine   {machine()}"]
     gpu = find_gpu()
     if gpu.cupy:

@@ -8,6 +8,7 @@ __all__ = ['patch_to', 'Module', 'linear', 'check_floats', 'positive', 'Linear',
 # %% ../nbs/04-learning.ipynb #543a17e6
 import contextlib
 import io
+import numbers
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,8 +17,8 @@ import numpy
 
 from .autograd import Tensor, detach, no_grad, primitive
 from rnntext.backend import (
-    Array, argmax, asarray, describe, generator, isfinite, keep_mask, namespace, settings, sqrt,
-    stack, to_device, to_host, using, where, zeros
+    Array, argmax, asarray, describe, generator, is_device, isfinite, keep_mask, maximum, namespace,
+    settings, sqrt, stack, to_device, to_host, using, where, zeros
 )
 
 # %% ../nbs/04-learning.ipynb #34efa10a
@@ -31,6 +32,17 @@ def patch_to(
     return add
 
 # %% ../nbs/04-learning.ipynb #15a1c331
+def _parts(values: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    "Values by name; those in lists, tuples and dictionaries one by one, as 'layers.0'."
+    for key, value in values.items():
+        if isinstance(value, (list, tuple)):
+            value = dict(enumerate(value))
+        if isinstance(value, dict):
+            yield from _parts(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+# %% ../nbs/04-learning.ipynb #f44fa306
 class Module:
     "Something with parameters: its attributes that are Tensors, and those of modules within."
     training = True
@@ -40,13 +52,7 @@ class Module:
 
     def children(self) -> dict[str, "Module"]:
         "The modules directly inside, by name; 'layers.0' is the first in a list `layers`."
-        found = {}
-        for name, value in vars(self).items():
-            items = value.items() if isinstance(value, dict) else (
-                enumerate(value) if isinstance(value, (list, tuple)) else [(None, value)])
-            found |= {name if key is None else f"{name}.{key}": m
-                      for key, m in items if isinstance(m, Module)}
-        return found
+        return {k: v for k, v in _parts(vars(self)) if isinstance(v, Module)}
 
     def modules(self) -> Iterator["Module"]:
         "This module and all modules within."
@@ -56,7 +62,7 @@ class Module:
 
     def parameters(self) -> dict[str, Tensor]:
         "All parameters by name. A tied parameter appears under each of its names."
-        found = {k: v for k, v in vars(self).items() if isinstance(v, Tensor)}
+        found = {k: v for k, v in _parts(vars(self)) if isinstance(v, Tensor)}
         for name, child in self.children().items():
             found |= {f"{name}.{k}": v for k, v in child.parameters().items()}
         return found
@@ -82,6 +88,8 @@ def zero_grad(self) -> None:
 @patch_to(Module)
 def to(self, backend: str | None = None, dtype: Any = None) -> "Module":
     "Move to 'numpy' or 'cupy', cast, or both. Gradients are forgotten."
+    if dtype is not None and numpy.dtype(dtype).kind != "f":
+        raise TypeError(f"parameters are floating-point numbers, dtype cannot be {dtype}")
     with using(backend) if backend else contextlib.nullcontext():
         for p in {id(p): p for p in self.parameters().values()}.values():
             data = to_device(p.data) if backend else p.data
@@ -99,15 +107,20 @@ def state_dict(self) -> dict[str, numpy.ndarray]:
 def load_state_dict(self, state: dict[str, Array]) -> None:
     "Write values into the parameters, in place; names and shapes must match exactly."
     own = self.parameters()
-    wrong = [f"missing: {k} {p.shape}" for k, p in own.items() if k not in state]
-    wrong += [f"unknown: {k}" for k in state if k not in own]
-    wrong += [f"{k}: shape {numpy.shape(state[k])}, expected {p.shape}"
-              for k, p in own.items() if k in state and numpy.shape(state[k]) != p.shape]
+    if not isinstance(state, dict):
+        raise TypeError(f"a state is a dictionary of arrays by name, got a {type(state).__name__}")
+    given = {k: numpy.asarray(to_host(v)) for k, v in state.items()}
+    wrong = [f"missing: {k} {p.shape}" for k, p in own.items() if k not in given]
+    wrong += [f"unknown: {k}" for k in given if k not in own]
+    wrong += [f"{k}: shape {given[k].shape}, expected {p.shape}"
+              for k, p in own.items() if k in given and given[k].shape != p.shape]
+    wrong += [f"{k}: {a.dtype}, expected numbers" for k, a in given.items()
+              if a.dtype.kind not in "fiu"]
     if wrong:
         raise ValueError("the state does not fit this model; nothing was loaded:\n  "
                          + "\n  ".join(wrong))
     for k, p in own.items():
-        p.data[...] = namespace(p.data).asarray(to_host(state[k]), dtype=p.dtype)
+        p.data[...] = namespace(p.data).asarray(given[k], dtype=p.dtype)
 
 # %% ../nbs/04-learning.ipynb #efb95c6b
 @primitive
@@ -131,17 +144,25 @@ def check_floats(
     like: Tensor,  # a parameter: device and type that are expected
     what: str,  # the argument in words
     shape: tuple,  # expected; a name (str) stands for any size
+    hint: str = "",  # what to do about another shape
 ) -> Array | Tensor:
     "Check an input at the door of a layer; numbers in lists become an array."
+    if isinstance(x, (list, tuple)) and any(isinstance(a, Tensor) for a in x):
+        raise TypeError(f"{what} is a {type(x).__name__} of Tensors: make one of them by stack")
     if not hasattr(x, "dtype"):
-        x = to_device(numpy.asarray(x, dtype=like.dtype))
+        try:
+            x = namespace(like.data).asarray(numpy.asarray(x, dtype=like.dtype))
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{what} must be an array of numbers, got a {type(x).__name__}: "
+                            f"{error}") from None
+    if not isinstance(detach(x), numpy.ndarray) and not is_device(detach(x)):
+        raise TypeError(f"{what} must be an array of NumPy or CuPy, a Tensor or a list of numbers, "
+                        f"got {type(x).__module__}.{type(x).__name__}: numpy.asarray(x)")
     expected = "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
     if len(x.shape) != len(shape) or any(
             isinstance(n, int) and m != n for n, m in zip(shape, x.shape, strict=True)):
-        hint = ""
-        if len(x.shape) == 3 == len(shape) and x.shape[2] == shape[2]:
-            hint = "; sequences are time-major: transpose with x.swapaxes(0, 1)"
-        raise ValueError(f"{what} must have shape {expected}, got {tuple(x.shape)}{hint}")
+        raise ValueError(f"{what} must have shape {expected}, got {tuple(x.shape)}"
+                         + (f"; {hint}" if hint else ""))
     if x.dtype.kind != "f":
         raise TypeError(f"{what} must be floating point, got {x.dtype}: x.astype('{like.dtype}')")
     if x.dtype != like.dtype:
@@ -180,7 +201,8 @@ class Linear(Module):
         self,
         x: Array,  # (..., I)
     ) -> Tensor:  # (..., O)
-        names = tuple("ABCDEFG"[: len(numpy.shape(x)) - 1])
+        "The affine map of every row."
+        names = tuple("ABCDEFG"[: max(len(numpy.shape(x)), 1) - 1])
         return linear(check_floats(x, self.W, "x", (*names, self.input_size)), self.W, self.b)
 
 # %% ../nbs/04-learning.ipynb #f5b228af
@@ -205,12 +227,13 @@ class Dropout(Module):
         seed: int | None = None,
         layer: int = 0,  # tells layers with the same seed apart
     ):
-        if not 0 <= rate < 1:
-            raise ValueError(f"dropout must be at least 0 and below 1, got {rate}")
+        if not isinstance(rate, numbers.Real) or not 0 <= rate < 1:
+            raise ValueError(f"dropout must be a number of at least 0 and below 1, got {rate!r}")
         self.rate, self.layer, self.calls = rate, layer, 0  # calls in training mode
         self.seed = int(generator(seed).integers(2**31)) if rate else 0
 
     def forward(self, x: Array) -> Array:
+        "In training mode `x` with entries dropped, else `x` itself."
         if not self.training or self.rate == 0:
             return x
         self.calls += 1
@@ -226,6 +249,9 @@ def mean_squared_error(
     "Mean squared difference, @eq-mse."
     if prediction.shape != target.shape:
         raise ValueError(f"prediction has shape {prediction.shape}, target has {target.shape}")
+    if prediction.dtype != target.dtype:  # else the whole backward pass would run in float64
+        raise TypeError(f"prediction is {prediction.dtype}, target is {target.dtype}: cast one")
+    namespace(prediction, target)  # refuses a mixture of devices
     difference = prediction - target
     scale = 2.0 / difference.size
 
@@ -236,6 +262,13 @@ def mean_squared_error(
     return (difference * difference).mean(), pullback
 
 # %% ../nbs/04-learning.ipynb #e803aa76
+def _aligned(size: int, like: Array) -> Array:
+    "Zeros from a multiple of 64 bytes on, where every allocation of CuPy starts anyway."
+    a = zeros(size + 64 // like.dtype.itemsize, like=like)
+    skip = 0 if is_device(a) else -a.ctypes.data % 64 // a.itemsize
+    return a[skip:skip + size]
+
+
 class FlatBuffer:
     "All parameters of a model, and their gradients, as views of two arrays."
 
@@ -252,7 +285,7 @@ class FlatBuffer:
         self.starts = [0]
         for _, p in self.entries:
             self.starts.append(self.starts[-1] + -(-p.size // step) * step)
-        self.data, self.grad = (zeros(self.starts[-1], like=first.data) for _ in range(2))
+        self.data, self.grad = (_aligned(self.starts[-1], first.data) for _ in range(2))
         self.views = []
         for start, (_, p) in zip(self.starts, self.entries, strict=False):
             data, grad = (a[start:start + p.size].reshape(p.shape) for a in (self.data, self.grad))
@@ -275,6 +308,19 @@ def _checked(self) -> Tensor:  # the first parameter
 
 
 @patch_to(FlatBuffer)
+def taken_over(
+    self,
+    a: Array,  # laid out like another buffer of the same parameters
+    starts: list[int],  # of that buffer
+) -> Array:
+    "The same entries in this layout, which a cast changes."
+    a, new = to_host(a), numpy.zeros(self.data.shape, dtype=self.data.dtype)
+    for start, old, (_, p) in zip(self.starts, starts, self.entries, strict=False):
+        new[start:start + p.size] = a[old:old + p.size]
+    return namespace(self.data).asarray(new)
+
+
+@patch_to(FlatBuffer)
 def in_use(self) -> bool:
     "False when a parameter was moved or cast since."
     return all(p.data is v[0] for (_, p), v in zip(self.entries, self.views, strict=True))
@@ -290,7 +336,7 @@ def gather(self) -> None:
             grad[...] = p.grad
         p.grad = grad
 
-
+# %% ../nbs/04-learning.ipynb #9035d12e
 @patch_to(FlatBuffer)
 def name_at(self, index: int) -> str:
     "The parameter to which an entry of the buffer belongs."
@@ -323,18 +369,21 @@ class Adam:
             raise ValueError(f"learning_rate must be above 0, got {learning_rate}")
         if clip is not None and not clip > 0:
             raise ValueError(f"clip must be above 0 or None, got {clip}")
+        if not epsilon > 0 or not all(0 <= b < 1 for b in betas):
+            raise ValueError(f"epsilon must be above 0 and betas at least 0 and below 1, "
+                             f"got {epsilon} and {betas}")
         self.model, self.learning_rate, self.betas = model, learning_rate, betas
         self.epsilon, self.clip, self.steps = epsilon, clip, 0
-        self._lay_out(None, None)
+        self._lay_out(None, None)  # makes flat, m, v and bad: step and entry, -1 for none so far
 
 # %% ../nbs/04-learning.ipynb #a2515adf
 @patch_to(Adam)
 def _lay_out(self, m: Array | None, v: Array | None) -> None:
-    self.flat = flatten(self.model)
+    before, self.flat = getattr(self, "flat", None), flatten(self.model)
     like = self.flat.data
     self.m, self.v = (zeros(like.shape, like=like) if old is None else
-                      namespace(like).asarray(to_host(old), dtype=like.dtype) for old in (m, v))
-    self.bad = zeros(2, like=like, dtype="int64") - 1  # step and entry; -1: none so far
+                      self.flat.taken_over(old, before.starts) for old in (m, v))
+    self.bad = namespace(like).asarray([-1, -1] if m is None else to_host(self.bad))
 
 
 @patch_to(Adam)
@@ -347,6 +396,7 @@ def zero_grad(self) -> None:
 
 # %% ../nbs/04-learning.ipynb #aad4aac1
 @patch_to(Adam)
+@numpy.errstate(over="ignore", invalid="ignore")  # `_note` sees what NumPy would warn of
 def step(self) -> Array:  # the norm before clipping, on the device
     "Take one step from the gradients that are there, @eq-adam."
     if not self.flat.in_use():
@@ -357,9 +407,9 @@ def step(self) -> Array:  # the norm before clipping, on the device
     norm = sqrt((g * g).sum())
     ok = self._note(norm)
     if self.clip is not None:
-        g = g * where(norm > self.clip, self.clip / norm, 1.0)
+        g = g * (self.clip / maximum(norm, self.clip))
     (b1, b2), t = self.betas, self.steps
-    m, v = self.m + (1 - b1) * (g - self.m), self.v + (1 - b2) * (g * g - self.v)
+    m, v = b1 * self.m + (1 - b1) * g, b2 * self.v + (1 - b2) * (g * g)
     rate = self.learning_rate * (1 - b2**t) ** 0.5 / (1 - b1**t)
     new = data - rate * m / (sqrt(v) + self.epsilon * (1 - b2**t) ** 0.5)
     for old, value in ((self.m, m), (self.v, v), (data, new)):
@@ -403,13 +453,17 @@ class Lengths:
         if not isinstance(values, (list, tuple, range, numpy.ndarray)):
             raise TypeError(f"lengths must be a list or a NumPy array of integers on the host, "
                             f"got {describe(values)}")
-        host = numpy.asarray(values)
+        try:
+            host = numpy.asarray(values)
+        except ValueError:  # lists of several sizes
+            host = numpy.asarray(values, dtype=object)
         T = int(host.max(initial=1)) if steps is None and host.dtype.kind in "iu" else steps
-        want = f"lengths must be (B,) integers in 1..T={T}"
+        want = "lengths must be (B,) integers in 1..T" + ("" if T is None else f"={T}")
         if host.dtype.kind not in "iu" or host.ndim != 1:
             raise ValueError(f"{want}, got {describe(host)}")
         if len(host) != (len(host) if batch is None else batch):
-            raise ValueError(f"{want} with B={batch}, got {len(host)} of them")
+            hint = "; if x is batch-first, x.swapaxes(0, 1)" if len(host) == steps else ""
+            raise ValueError(f"{want} with B={batch}, got {len(host)} of them{hint}")
         if (wrong := numpy.flatnonzero((host < 1) | (host > T))).size:
             raise ValueError(f"{want}, got {host[wrong[0]]} at position {wrong[0]}")
         self.host = host.astype("int64")
@@ -417,6 +471,15 @@ class Lengths:
 
     def __len__(self) -> int:
         return len(self.host)
+
+    def on(
+        self,
+        like: Array,
+    ) -> Array:  # (B, 1)
+        "The lengths where an array is: no copy if they were made there."
+        if is_device(self.device) == is_device(like):
+            return self.device
+        return namespace(like).asarray(self.host[:, None])
 
 # %% ../nbs/04-learning.ipynb #32bb6156
 class Batches:
@@ -431,12 +494,15 @@ class Batches:
         seed: int | None = None,
         lengths: tuple[int, ...] = (),  # positions of arrays that hold lengths
     ):
-        self.arrays = [to_host(a) for a in arrays]
+        self.arrays = [numpy.asarray(to_host(a)) for a in arrays]
         self.axes = (axes,) * len(arrays) if isinstance(axes, int) else tuple(axes)
         self.batch_size, self.shuffle = positive("batch_size", batch_size), shuffle
         self.lengths, self.rng = set(lengths), generator(seed)
         if not arrays or len(self.axes) != len(arrays):
             raise ValueError(f"{len(arrays)} arrays, but {len(self.axes)} axes")
+        if not self.lengths <= set(range(len(arrays))):
+            raise ValueError(f"lengths are positions of arrays, 0 to {len(arrays) - 1}, "
+                             f"got {tuple(lengths)}")
         sizes = [a.shape[axis] for a, axis in zip(self.arrays, self.axes, strict=True)]
         if len(set(sizes)) > 1 or not sizes[0]:
             raise ValueError(f"equally many examples are needed in all arrays, and at least one; "
@@ -525,16 +591,22 @@ def evaluating(
         for m, mode in zip(modules, was, strict=True):
             m.training = mode
 
-
+# %% ../nbs/04-learning.ipynb #48c34262
 def evaluate(
     model: Module,
     batches: Batches,
     loss: Callable,  # loss(model, *batch), a mean over the examples of the batch
 ) -> float:  # the mean over all examples
     "The loss in evaluation mode, without a tape."
+    total, start = [], 0
     with evaluating(model):
-        total = [detach(loss(model, *batch)) * (batch[0].shape[batches.axes[0]] / batches.examples)
-                 for batch in batches]
+        for batch in batches:
+            value = detach(loss(model, *batch))
+            if getattr(value, "size", 1) != 1:
+                raise ValueError(f"the loss must be a single number, got {describe(value)}")
+            size = min(batches.batch_size, batches.examples - start)
+            total.append(value * (size / batches.examples))
+            start += size
     return float(to_host(stack(total)).sum())
 
 
@@ -553,6 +625,8 @@ def _epoch(batches: Batches, model: Module, loss: Callable, optimiser: Adam) -> 
     for batch in batches:
         optimiser.zero_grad()
         value = loss(model, *batch)
+        if not isinstance(value, Tensor):
+            raise TypeError(f"the loss must be a Tensor with one number, got {describe(value)}")
         value.backward()
         optimiser.step()
         losses.append(detach(value))
@@ -578,7 +652,7 @@ def fit(
     "Train a model in place. Raises `NonFiniteGradientError`; the last good values are kept."
     if patience is not None and validation is None:
         raise ValueError("patience needs validation batches to watch")
-    positive("epochs", epochs)
+    positive("epochs", epochs), positive("patience", 1 if patience is None else patience)
     optimiser = optimiser or Adam(model, learning_rate, clip=clip)
     history, best, kept = History(), float("inf"), None
     model.train()

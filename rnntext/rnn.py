@@ -17,8 +17,8 @@ import numpy
 
 from .autograd import Tensor, detach, is_recording, no_grad, primitive
 from rnntext.backend import (
-    Array, arange, asarray, concatenate, describe, empty, empty_like, expand_dims, generator,
-    matmul, namespace, ones_like, relu, settings, stack, tanh, where, zeros
+    Array, arange, asarray, concatenate, empty, empty_like, generator, matmul, namespace,
+    ones_like, relu, settings, stack, tanh, where, zeros
 )
 from .learn import Dropout, Lengths, Module, check_floats, patch_to, positive
 
@@ -57,7 +57,8 @@ def rnn_stepwise(
     "The recurrence as a plain loop over `rnn_step`."
     T, ys = len(x), {}
     for t in reversed(range(T)) if reverse else range(T):
-        new = rnn_step(x[t], h, W, R, b, nonlinearity)
+        x_t = x[t] if lengths is None else where(t < lengths, x[t], 0.0)
+        new = rnn_step(x_t, h, W, R, b, nonlinearity)
         h = new if lengths is None else where(t < lengths, new, h)
         ys[t] = h if lengths is None else where(t < lengths, h, 0.0)
     return stack([ys[t] for t in range(T)]), h
@@ -73,7 +74,7 @@ def _time_mask(lengths: Array | None, start: int, stop: int) -> Array | None:
 def _selected(mask: Array | None, a: Array, other: Array | float) -> Array:
     return a if mask is None else where(mask, a, other)
 
-
+# %% ../nbs/06-recurrent-networks.ipynb #81daca17
 def rnn_readable(
     x: Array,  # (T, B, I)
     h: Array,  # (B, H)
@@ -138,6 +139,18 @@ def _advance(
     return h
 
 
+def _project(x: Array, W: Array, b: Array) -> Array:
+    "`x W + b` for all steps as one product."
+    z = x.reshape(-1, x.shape[2]) @ W
+    z += b
+    return z.reshape(*x.shape[:2], W.shape[1])
+
+
+def _rows(a: Array) -> Array:
+    "(T, B, n) as (T * B, n)."
+    return a.reshape(-1, a.shape[2])
+
+# %% ../nbs/06-recurrent-networks.ipynb #ec3bc633
 def rnn_inference(
     x: Array,
     h: Array,
@@ -163,13 +176,6 @@ def rnn_inference(
         h = last.copy()
         y[start:stop] = _selected(mask, z, 0.0)
     return y, h
-
-
-def _project(x: Array, W: Array, b: Array) -> Array:
-    "`x W + b` for all steps as one product."
-    z = x.reshape(-1, x.shape[2]) @ W
-    z += b
-    return z.reshape(*x.shape[:2], W.shape[1])
 
 # %% ../nbs/06-recurrent-networks.ipynb #e5205e98
 def rnn_buffered(
@@ -206,12 +212,8 @@ def rnn_buffered(
         dR = _rows(earlier).T @ _rows(later) + h0.T @ dz[first]
         return (rows @ W.T).reshape(x.shape), dh, _rows(x).T @ rows, dR, rows.sum(axis=0)
 
-    return _selected(mask, states, 0.0), last, pullback
-
-
-def _rows(a: Array) -> Array:
-    "(T, B, n) as (T * B, n)."
-    return a.reshape(-1, a.shape[2])
+    y = states.copy() if mask is None else where(mask, states, 0.0)  # the caller may change it
+    return y, last, pullback
 
 # %% ../nbs/06-recurrent-networks.ipynb #ea705e9d
 IMPLEMENTATIONS = {
@@ -299,7 +301,12 @@ def initial_weights(
     return numpy.zeros(shape)
 
 
-def pytorch_weights(name: str, shape: tuple, rng: numpy.random.Generator, hidden_size: int):
+def pytorch_weights(
+    name: str,
+    shape: tuple,
+    rng: numpy.random.Generator,
+    hidden_size: int,  # H
+) -> numpy.ndarray:
     "Everything uniform in plus or minus 1/sqrt(H), as PyTorch's layers start."
     limit = hidden_size**-0.5
     return rng.uniform(-limit, limit, shape)
@@ -331,43 +338,52 @@ class Recurrent(Module):
         if dropout and num_layers == 1:
             raise ValueError("dropout acts between layers, but there is only one layer")
         if isinstance(init, str):
-            if init not in ("orthogonal", "pytorch"):
-                raise ValueError(f"init must be 'orthogonal', 'pytorch' or a function, got {init!r}")
-            init = initial_weights if init == "orthogonal" else functools.partial(
-                pytorch_weights, hidden_size=hidden_size)
-        for layer, reverse, suffix in self._runs():
+            init = {"orthogonal": initial_weights, "pytorch": functools.partial(
+                pytorch_weights, hidden_size=hidden_size)}.get(init, init)
+        if not callable(init):
+            raise ValueError(f"init must be 'orthogonal', 'pytorch' or a function, got {init!r}")
+        for layer, _, suffix in self._runs():
             size = input_size if layer == 0 else hidden_size * self.directions
             for name, shape in self.shapes(size).items():
-                value = numpy.asarray(init(name, shape, rng), dtype=dtype or settings().dtype)
+                value = numpy.array(init(name, shape, rng), dtype=dtype or settings().dtype)
                 if value.shape != shape:
                     raise ValueError(f"init gave {value.shape} for {name}{suffix}, not {shape}")
                 setattr(self, name + suffix, Tensor(asarray(value)))
 
     directions = property(lambda self: 2 if self.bidirectional else 1)
 
-    def _runs(self) -> list[tuple[int, bool, str]]:
-        "(layer, reverse, suffix of its parameters), in the order of the states."
-        return [(layer, reverse, f"_l{layer}" + ("_reverse" if reverse else ""))
-                for layer in range(self.num_layers)
-                for reverse in ((False, True) if self.bidirectional else (False,))]
+# %% ../nbs/06-recurrent-networks.ipynb #33489d20
+@patch_to(Recurrent)
+def _runs(self: Recurrent) -> list[tuple[int, bool, str]]:
+    "(layer, reverse, suffix of its parameters), in the order of the states."
+    return [(layer, reverse, f"_l{layer}" + ("_reverse" if reverse else ""))
+            for layer in range(self.num_layers)
+            for reverse in ((False, True) if self.bidirectional else (False,))]
 
-    def weights(self, suffix: str) -> list[Tensor]:
-        "The parameters of one layer and direction, in the order of `shapes`."
-        return [getattr(self, name + suffix) for name in self.shapes(1)]
 
-    # What a recurrence brings
-    def shapes(self, input_size: int) -> dict[str, tuple]:
-        "Names and shapes of the parameters of one layer and direction."
-        raise NotImplementedError
+@patch_to(Recurrent)
+def weights(self: Recurrent, suffix: str) -> list[Tensor]:
+    "The parameters of one layer and direction, in the order of `shapes`."
+    return [getattr(self, name + suffix) for name in self.shapes(1)]
 
-    def sequence(self, x: Array, state: tuple, weights: list, lengths: Array | None,
-                 reverse: bool, out: Array | None = None) -> tuple[Array, tuple]:
-        "Outputs (T, B, H) and last state of one layer and direction."
-        raise NotImplementedError
+# %% ../nbs/06-recurrent-networks.ipynb #1f685007
+@patch_to(Recurrent)
+def shapes(self: Recurrent, input_size: int) -> dict[str, tuple]:
+    "Names and shapes of the parameters of one layer and direction."
+    raise NotImplementedError
 
-    def cell(self, x: Array, state: tuple, weights: list) -> tuple[Array, tuple]:
-        "Output (B, H) and state after one step of one layer."
-        raise NotImplementedError
+
+@patch_to(Recurrent)
+def sequence(self: Recurrent, x: Array, state: tuple, weights: list, lengths: Array | None,
+             reverse: bool, out: Array | None = None) -> tuple[Array, tuple]:
+    "Outputs (T, B, H) and last state of one layer and direction."
+    raise NotImplementedError
+
+
+@patch_to(Recurrent)
+def cell(self: Recurrent, x: Array, state: tuple, weights: list) -> tuple[Array, tuple]:
+    "Output (B, H) and state after one step of one layer."
+    raise NotImplementedError
 
 # %% ../nbs/06-recurrent-networks.ipynb #4c653a7e
 @patch_to(Recurrent)
@@ -395,18 +411,17 @@ def forward(
             x = self.dropouts[layer](x)
     return x, self._joined(last)
 
-
+# %% ../nbs/06-recurrent-networks.ipynb #5779dc05
 @patch_to(Recurrent)
 def _inference(self: Recurrent, x: Array, state: tuple, lengths: Array | None):
     "`forward` without a tape: nothing is saved."
     x, state = detach(x), detach(state)
-    chunks = [(0, len(x))]
-    if self.num_layers > 1 and not self.bidirectional:
-        chunks = [(i, min(i + CHUNK, len(x))) for i in range(0, len(x), CHUNK)]
+    size = CHUNK if self.num_layers > 1 and not self.bidirectional else len(x)
     width = self.hidden_size * self.directions
     out = empty((*x.shape[:2], width), like=x)
     states = [tuple(a[i] for a in state) for i in range(len(self._runs()))]
-    for start, stop in chunks:
+    for start in range(0, len(x), size):
+        stop = min(start + size, len(x))
         part = x[start:stop]
         for layer in range(self.num_layers):
             final = layer == self.num_layers - 1
@@ -426,19 +441,18 @@ def _inference(self: Recurrent, x: Array, state: tuple, lengths: Array | None):
 def _checked(self: Recurrent, x: Any, state: Any, lengths: Any) -> tuple:
     "Arguments of `forward` after their checks: x, state as a tuple, lengths on the device."
     first = self.weights("_l0")[0]
-    x = check_floats(x, first, "x", ("T", "B", self.input_size))
+    x = check_floats(x, first, "x", ("T", "B", self.input_size), hint="sequences are time-major: "
+                     "x.swapaxes(0, 1) if it is batch-first, x[:, None] if it is only one")
     T, B = x.shape[:2]
     if T == 0 or B == 0:
         raise ValueError(f"x must hold at least one step and one sequence, got {tuple(x.shape)}")
     if lengths is not None:
         if not isinstance(lengths, Lengths) or len(lengths) != B or lengths.host.max() > T:
             lengths = Lengths(getattr(lengths, "host", lengths), steps=T, batch=B)
-        lengths = None if (lengths.host == T).all() else lengths.device
-        if lengths is not None:
-            namespace(detach(x), lengths)
+        lengths = None if (lengths.host == T).all() else lengths.on(detach(x))
     return x, self._state(state, B, first), lengths
 
-
+# %% ../nbs/06-recurrent-networks.ipynb #6a009474
 @patch_to(Recurrent)
 def _state(self: Recurrent, state: Any, batch: int, like: Tensor) -> tuple:
     "The state as a tuple of (L*D, B, H) arrays; zeros for None."
@@ -449,7 +463,8 @@ def _state(self: Recurrent, state: Any, batch: int, like: Tensor) -> tuple:
     if len(parts) != len(self.states):
         raise ValueError(f"the state must be {' and '.join(self.states)}, {len(self.states)} "
                          f"array(s) of shape {shape}, got {len(parts)}")
-    return tuple(check_floats(p, like, f"state {n}", shape)
+    return tuple(check_floats(p, like, f"state {n}", shape, hint="layers times directions, batch, "
+                              "hidden; x is time-major (T, B, I)")
                  for p, n in zip(parts, self.states, strict=True))
 
 
@@ -471,7 +486,7 @@ def step(
         raise ValueError("a bidirectional layer cannot be fed step by step: "
                          "its second direction starts at the end of the sequence")
     first = self.weights("_l0")[0]
-    x = check_floats(x, first, "x", ("B", self.input_size))
+    x = check_floats(x, first, "x", ("B", self.input_size), hint="one step of a sequence is x[t]")
     state, last = self._state(state, x.shape[0], first), []
     for layer, _, suffix in self._runs():
         x, end = self.cell(x, tuple(a[layer] for a in state), self.weights(suffix))
@@ -480,7 +495,7 @@ def step(
             x = self.dropouts[layer](x)
     return x, self._joined(last)
 
-
+# %% ../nbs/06-recurrent-networks.ipynb #5227dbbd
 @patch_to(Recurrent)
 def trace(
     self: Recurrent,
@@ -540,7 +555,7 @@ class RNN(Recurrent):
         nonlinearity: str = "tanh",  # 'tanh', 'relu' or 'identity'
         **options: Any,  # of `Recurrent`: bidirectional, dropout, init, seed, dtype
     ):
-        if nonlinearity not in NONLINEARITIES:
+        if nonlinearity not in list(NONLINEARITIES):  # a list also compares what has no hash
             raise ValueError(f"nonlinearity must be one of {', '.join(NONLINEARITIES)}, "
                              f"got {nonlinearity!r}")
         self.nonlinearity = nonlinearity
@@ -550,11 +565,12 @@ class RNN(Recurrent):
         H = self.hidden_size
         return {"W": (input_size, H), "R": (H, H), "b": (H,)}
 
-    def sequence(self, x, state, weights, lengths, reverse, out=None):
+    def sequence(self, x: Array, state: tuple, weights: list, lengths: Array | None,
+                 reverse: bool, out: Array | None = None) -> tuple[Array, tuple]:
         y, h = rnn(x, *state, *weights, lengths, nonlinearity=self.nonlinearity,
                    reverse=reverse, out=out)
         return y, (h,)
 
-    def cell(self, x, state, weights):
+    def cell(self, x: Array, state: tuple, weights: list) -> tuple[Array, tuple]:
         h = rnn_step(x, *state, *weights, self.nonlinearity)
         return h, (h,)

@@ -11,6 +11,7 @@ OPTIONS = {
     "layout", "layout-ncol", "layout-nrow", "column", "echo", "output", "include", "eval", "error",
     "warning", "code-fold", "code-summary", "code-line-numbers", "code-overflow",
     "export", "exports", "exporti", "default_exp", "gpu", "slow", "notest", "exercise", "solution",
+    "tolerance",
 }  # fmt: skip
 VALUES = {"echo": {True, False}, "output": {True, False, "asis"}, "include": {True, False},
           "column": {"margin"}, "code-fold": {True, False, "show"},
