@@ -95,9 +95,21 @@ def paragraph(page: Page, block) -> list[pf.Block]:
         else:
             inline_image(page, x)
             run.append(x)
-    text = [kind(*run)] if has_text(run) else []
+    text = [kind(*glued(run))] if has_text(run) else []
     asides = [b for b in out if isinstance(b, pf.Div) and "aside" in b.classes]
     return [*(b for b in out if b not in asides), *text, *asides]
+
+
+def glued(inlines: list) -> list:
+    "A formula and the punctuation behind it as one piece, so that no line begins with a comma."
+    out = []
+    for x in inlines:
+        behind = isinstance(x, pf.Str) and x.text[0] in ".,;:!?)"
+        if behind and out and isinstance(out[-1], pf.Math):
+            out[-1] = pf.Span(out[-1], x, classes=["glued"])
+        else:
+            out.append(x)
+    return out
 
 
 def has_text(inlines: list) -> bool:
