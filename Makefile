@@ -7,7 +7,8 @@ READY := .venv/.ready
 book: $(READY)
 	$(BIN)/nbdev-export
 	$(BIN)/python -m tools.book
-	$(BIN)/python -m tools.chapters student _book/student
+	@$(BIN)/python -m tools.chapters student _book/student > _book/student.log && rm _book/student.log
+	@echo "The book is ready: open $(CURDIR)/_book/index.html"
 
 test: $(READY)
 	$(BIN)/nbdev-export
