@@ -92,6 +92,7 @@ class Forecaster:
         dates: numpy.ndarray,  # (N,) the days it may learn from, without gaps
         values: numpy.ndarray,  # (N, 4) in the order of COLUMNS
     ) -> "Forecaster":
+        "Learn from these days."
         return self
 
     def forecast(
@@ -99,6 +100,7 @@ class Forecaster:
         dates: numpy.ndarray,  # (N,)
         values: numpy.ndarray,  # (N, 4)
     ) -> numpy.ndarray:  # (N, K) °C: row t, column k-1 is day t+k, from the rows up to t
+        "Forecasts made in the evening of every day; NaN where too few days came before."
         raise NotImplementedError
 
 
@@ -129,7 +131,8 @@ def horizon_errors(
 class Persistence(Forecaster):
     "All days ahead are like today."
 
-    def forecast(self, dates, values):
+    def forecast(self, dates: numpy.ndarray, values: numpy.ndarray) -> numpy.ndarray:
+        "(N, K) °C; see `Forecaster.forecast`."
         return numpy.repeat(values[:, :1], self.horizons, axis=1)
 
 
@@ -139,11 +142,13 @@ class Climatology(Forecaster):
     def __init__(self, harmonics: int = 2):
         self.harmonics = harmonics
 
-    def fit(self, dates, values):
+    def fit(self, dates: numpy.ndarray, values: numpy.ndarray) -> Forecaster:
+        "Least squares on these days."
         self.coefficients = climatology(dates, values[:, 0], self.harmonics)
         return self
 
-    def forecast(self, dates, values):
+    def forecast(self, dates: numpy.ndarray, values: numpy.ndarray) -> numpy.ndarray:
+        "(N, K) °C; see `Forecaster.forecast`."
         return numpy.stack([normal(self.coefficients, dates + k)
                             for k in range(1, self.horizons + 1)], axis=1)
 
@@ -174,14 +179,16 @@ class Regression(Forecaster):
         target = dates[self.lags - 1:] + k
         return _with_constant(*past, season(target, self.harmonics))
 
-    def fit(self, dates, values):
+    def fit(self, dates: numpy.ndarray, values: numpy.ndarray) -> Forecaster:
+        "Least squares on these days."
         targets = ahead(values[:, 0], self.horizons)[self.lags - 1:]
         self.coefficients = [
             numpy.linalg.lstsq(self._features(dates, values, k)[:-k], targets[:-k, k - 1],
                                rcond=None)[0] for k in range(1, self.horizons + 1)]
         return self
 
-    def forecast(self, dates, values):
+    def forecast(self, dates: numpy.ndarray, values: numpy.ndarray) -> numpy.ndarray:
+        "(N, K) °C; see `Forecaster.forecast`."
         found = [self._features(dates, values, k) @ c
                  for k, c in enumerate(self.coefficients, start=1)]
         missing = numpy.full((self.lags - 1, self.horizons), numpy.nan)
@@ -237,6 +244,7 @@ class Memory(Module):
         self,
         x: Any,  # (T, B, I)
     ) -> Tensor:  # (T, B, K) deviations in units of their spread
+        "What is expected beyond the normal, after every day."
         return self.head(self.rnn(x)[0])
 
 # %% ../nbs/11-forecasting.ipynb #123d6014
@@ -277,7 +285,8 @@ class RecurrentForecaster(Forecaster):
     ):
         self.hidden_size, self.window, self.seed = hidden_size, window, seed
 
-    def fit(self, dates, values, *, epochs: int = 40, held_out: int = 0):
+    def fit(self, dates: numpy.ndarray, values: numpy.ndarray, *,
+            epochs: int = 40, held_out: int = 0) -> Forecaster:
         "Train for some epochs; with `held_out` days at the end, stop early and keep the best."
         n = len(dates) - held_out
         if held_out < 0 or n < PIECE:
@@ -307,7 +316,8 @@ class RecurrentForecaster(Forecaster):
 
 # %% ../nbs/11-forecasting.ipynb #be782756
 @patch_to(RecurrentForecaster)
-def _batches(self, x, target, weight, whole: bool = False) -> Batches:
+def _batches(self, x: numpy.ndarray, target: numpy.ndarray, weight: numpy.ndarray,
+             whole: bool = False) -> Batches:
     "Pieces for training with a warm-up, or the whole series; windows weigh their last day only."
     length, every = (self.window, 1) if self.window else (PIECE, PIECE - WARM_UP)
     if whole and not self.window:
@@ -319,7 +329,8 @@ def _batches(self, x, target, weight, whole: bool = False) -> Batches:
 
 
 @patch_to(RecurrentForecaster)
-def forecast(self, dates, values):
+def forecast(self, dates: numpy.ndarray, values: numpy.ndarray) -> numpy.ndarray:
+    "(N, K) °C, the state carried through all days; see `Forecaster.forecast`."
     x = self.anomalies.inputs(dates, values).astype(settings().dtype)
     if self.window:
         found = to_host(predict(self.model, asarray(pieces(x, self.window, 1))))[-1]
