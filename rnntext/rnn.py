@@ -416,7 +416,9 @@ def forward(
 def _inference(self: Recurrent, x: Array, state: tuple, lengths: Array | None):
     "`forward` without a tape: nothing is saved."
     x, state = detach(x), detach(state)
-    size = CHUNK if self.num_layers > 1 and not self.bidirectional else len(x)
+    dropping = self.training and any(d.rate for d in self.dropouts)  # one mask for all steps
+    whole = self.num_layers == 1 or self.bidirectional or dropping
+    size = len(x) if whole else CHUNK
     width = self.hidden_size * self.directions
     out = empty((*x.shape[:2], width), like=x)
     states = [tuple(a[i] for a in state) for i in range(len(self._runs()))]

@@ -23,7 +23,7 @@ from under_law import (
 from rnntext.autograd import TapeUsedError, Tensor, detach, is_recording, no_grad
 from rnntext.backend import concatenate, stack, to_device, to_host, where
 from rnntext.learn import Adam, Module, flatten
-from rnntext.rnn import use_implementation
+from rnntext.rnn import RNN, use_implementation
 
 of_cases = pytest.mark.parametrize("case_", CASES, ids=str)
 of_kinds = pytest.mark.parametrize("kind", KINDS)
@@ -340,6 +340,7 @@ def test_threads_share_a_layer_but_not_their_settings(kind):
 
     def run(i):
         try:
+            seen.append(is_recording())
             gate.wait(timeout=30)
             for _ in range(3):
                 if i % 2:
@@ -348,7 +349,6 @@ def test_threads_share_a_layer_but_not_their_settings(kind):
                     with no_grad():
                         y = layer(given[i][0], None, given[i][2])[0]
                 assert error(y.data, expected[i]) < 1e-12
-            seen.append(is_recording())
         except BaseException as failure:  # shown below, in the main thread
             failures.append(failure)
 
@@ -358,6 +358,7 @@ def test_threads_share_a_layer_but_not_their_settings(kind):
             t.start()
         for t in threads:
             t.join(timeout=60)
+        assert not is_recording()  # theirs ended in between, this one has not
     assert not failures and seen == [True] * 4  # no_grad holds in its own thread
 
 
@@ -380,3 +381,13 @@ def test_a_huge_input_saturates_and_says_nothing(kind):
     y.sum().backward()
     assert np.isfinite(to_host(y)).all()
     assert all(np.isfinite(p.grad).all() for p in layer.parameters().values())
+
+
+def test_dropout_without_a_tape_draws_the_masks_of_the_recorded_call(fresh_library):
+    x = np.random.default_rng(0).standard_normal((100, 2, 3)).astype("float32")
+    outputs = []
+    for recorded in (True, False):
+        layer = RNN(3, 4, 2, dropout=0.5, seed=0)
+        with contextlib.nullcontext() if recorded else no_grad():
+            outputs.append(to_host(layer(x)[0]))
+    np.testing.assert_allclose(*outputs, rtol=0, atol=1e-6)
