@@ -155,7 +155,8 @@ def test_the_menu_opens_on_a_narrow_screen(page):
 
 
 CONTRAST = """() => {
-  const rgb = c => c.match(/[\\d.]+/g).map(Number);
+  const rgb = c => { const n = c.match(/[\\d.]+/g).map(Number);
+    return c.startsWith('color(') ? [...n.slice(0, 3).map(v => v * 255), ...n.slice(3)] : n; };
   const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
     .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
