@@ -6,7 +6,6 @@ __all__ = ['COLUMNS', 'PIECE', 'WARM_UP', 'seattle_weather', 'during', 'later', 
            'Anomalies', 'leaky_weights', 'Memory', 'pieces', 'weighted_loss', 'RecurrentForecaster', 'block_bootstrap']
 
 # %% ../nbs/11-forecasting.ipynb #35e912f6
-import csv
 from typing import Any
 
 import numpy
@@ -15,6 +14,7 @@ from .autograd import Tensor
 from .backend import asarray, generator, settings, to_host
 from .learn import Batches, Linear, Module, fit, patch_to, predict
 from .rnn import RNN
+from .sequences import seattle_days
 
 # %% ../nbs/11-forecasting.ipynb #7adf31df
 COLUMNS = ("temp_max", "temp_min", "precipitation", "wind")
@@ -24,20 +24,17 @@ def seattle_weather() -> tuple[numpy.ndarray, numpy.ndarray]:
     """Daily weather of Seattle, 2012 to 2015: dates (N,), values (N, 4) in the order of COLUMNS.
 
     Units: °C, °C, mm a day, m/s. The file is part of the package vega_datasets: ImportError
-    without it. ValueError if a day is missing.
+    without it. ValueError if a day is missing. See `seattle_days`.
 
     >>> dates, values = seattle_weather()
     >>> values.shape
     (1461, 4)
     """
-    from vega_datasets import data  # in the extra: pip install 'rnntext[data]'
-
-    with open(data.seattle_weather.filepath, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    dates = numpy.array([row["date"].replace("/", "-") for row in rows], dtype="datetime64[D]")
+    days = seattle_days()
+    dates = days["date"].astype("datetime64[D]")
     if (numpy.diff(dates) != numpy.timedelta64(1, "D")).any():
         raise ValueError("the file has a gap: one row for every day is needed")
-    return dates, numpy.array([[float(row[name]) for name in COLUMNS] for row in rows])
+    return dates, numpy.stack([days[name] for name in COLUMNS], axis=1)
 
 # %% ../nbs/11-forecasting.ipynb #fdf2d99f
 def during(
