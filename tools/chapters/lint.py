@@ -142,10 +142,14 @@ def _modules_used(cell: dict, known: dict[str, str]) -> list[str]:
 
 
 def import_order(chapter: Chapter, modules: dict[str, str]) -> list[Finding]:
-    "`modules` maps each module to the name of its chapter; names are in reading order."
+    """`modules` maps each module to the name of its chapter; names are in reading order.
+
+    Chapter 00 comes before the pictures: there, cells of the page alone may draw with `plot`.
+    """
     found = []
     for number, cell in chapter.code_cells():
-        for module in _modules_used(cell, modules):
+        drawing = {"plot"} if not _is_set(cell, "export") else set()
+        for module in set(_modules_used(cell, modules)) - drawing:
             if module not in modules:
                 if not module.startswith("_"):
                     found.append((number, f"imports {PACKAGE}.{module}, which no chapter makes"))
