@@ -21,25 +21,38 @@ from rnntext.backend import (
     using,
 )
 from rnntext.learn import (
+    SGD,
     Adam,
+    AdamW,
     Batches,
     Dropout,
+    Embedding,
     FlatBuffer,
     History,
     Lengths,
     Linear,
     Module,
     NonFiniteGradientError,
+    ParametersChangedError,
+    RMSProp,
     check_floats,
+    constant,
+    cosine_decay,
+    cross_entropy,
     dropout,
+    embedding,
     evaluate,
     fit,
     flatten,
     linear,
+    linear_warmup,
+    log_softmax,
     mean_squared_error,
     patch_to,
     positive,
     predict,
+    softmax,
+    step_decay,
 )
 
 pytestmark = pytest.mark.usefixtures("fresh_library")
@@ -165,6 +178,20 @@ def test_a_state_that_does_not_fit_is_refused_as_a_whole():
     assert all((after[k] == before[k]).all() for k in before)
     with pytest.raises(ValueError, match="missing: layers.0.W"):
         model.load_state_dict({})
+
+
+def test_one_parameter_cannot_have_two_values(backend):
+    layer = Linear(2, 3, seed=0)
+    model = Holder(a=layer, b=layer, c=Linear(2, 3, seed=1))
+    before, state = model.state_dict(), model.state_dict()
+    state["b.W"] = state["b.W"] + 1
+    state["c.W"] = state["c.W"] + 1
+    with pytest.raises(ValueError, match="b.W and a.W are one parameter, but their values differ"):
+        model.load_state_dict(state)
+    assert all((v == before[k]).all() for k, v in model.state_dict().items())
+    state["a.W"] = state["b.W"]
+    model.load_state_dict(state)
+    assert (to_host(layer.W) == state["a.W"]).all()
 
 
 def test_to_casts_and_forgets_gradients():
@@ -341,6 +368,208 @@ def test_mean_squared_error_refuses_two_devices(double):
         mean_squared_error(Tensor(ones((2, 2))), np.ones((2, 2), "f4"))
 
 
+# --- softmax and cross-entropy
+
+def probabilities(z, axis=-1):
+    "By the definition, with integers as large as they come."
+    e = np.exp(np.asarray(z, "longdouble"))
+    return (e / e.sum(axis, keepdims=True)).astype("f8")
+
+
+@pytest.mark.parametrize("axis", [-1, 0, 1])
+def test_softmax_and_its_logarithm(axis, backend):
+    z = 10 * normal(4, 3, 5)
+    p = probabilities(z, axis)
+    got = to_host(softmax(asarray(z), axis))
+    assert got.dtype == "float32"
+    np.testing.assert_allclose(got, p, rtol=2e-5)
+    np.testing.assert_allclose(to_host(log_softmax(asarray(z), axis)), np.log(p), rtol=1e-4,
+                               atol=1e-6)
+    for function in (softmax, log_softmax):
+        assert gradcheck(lambda v, f=function: f(v, axis), asarray(z / 10)).worst < 1e-8
+
+
+@pytest.mark.filterwarnings("error")
+def test_softmax_of_large_and_of_excluded_logits():
+    z = np.array([[1e4, 0.0, -1e4], [-1e30, -1e30, -1e30], [0.0, -np.inf, 0.0]], "f4")
+    assert softmax(z).tolist() == [[1, 0, 0], [np.float32(1 / 3)] * 3, [0.5, 0, 0.5]]
+    assert log_softmax(z)[0].tolist() == [0, -1e4, -2e4]
+    t = Tensor(z)
+    cross_entropy(t, [0, 1, 2]).backward()
+    assert np.isfinite(t.grad).all() and t.grad[2].tolist() == pytest.approx([1 / 6, 0, -1 / 6])
+
+
+def nll(z, k, w=None):
+    "One entry after another."
+    w = np.ones(k.shape) if w is None else np.asarray(w, "f8")
+    terms = [w[i] * -np.log(probabilities(z[i])[k[i]]) for i in np.ndindex(k.shape)]
+    return sum(terms) / w.sum()
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (3, 4), (2, 1, 3)], ids=str)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_cross_entropy(shape, weighted, backend):
+    rng = np.random.default_rng(0)
+    z, k = 3 * rng.standard_normal((*shape, 5)), rng.integers(0, 5, shape)
+    w = rng.integers(0, 3, shape) + (np.arange(k.size) == 0).reshape(shape) if weighted else None
+    at = [asarray(k)] + ([asarray(w)] if weighted else [])
+    assert float(cross_entropy(asarray(z), *at)) == pytest.approx(nll(z, k, w), rel=1e-9)
+    assert gradcheck(lambda v: cross_entropy(v, *at), asarray(z)).worst < 1e-7
+    t = Tensor(asarray(z.astype("f4")))
+    value = cross_entropy(t, *at)
+    value.backward()
+    assert value.dtype == t.grad.dtype == "float32" and value.shape == ()
+    v = np.ones(shape) if w is None else w
+    expected = (probabilities(z) - np.eye(5)[k]) * np.asarray(v / v.sum())[..., None]
+    np.testing.assert_allclose(to_host(t.grad), expected, atol=1e-6)
+
+
+def test_cross_entropy_of_lists_and_masks():
+    z = normal(2, 3, 4)
+    k = [[0, 3, 1], [2, 9, -1]]
+    mask = np.array([[True, True, True], [True, False, False]])
+    expected = nll(z, np.array([[0, 3, 1], [2, 0, 0]]), mask)
+    for weights in (mask, mask.tolist(), mask.astype("f8"), mask.astype("u1")):
+        assert float(cross_entropy(z, k, weights)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_has_no_weight_does_not_matter(backend):
+    z, w = normal(3, 4), np.array([1.0, 0.0, 2.0], "f4")
+    found = []
+    for content, id_ in ((0.0, 1), (np.nan, 3), (np.inf, 77)):
+        z[1] = content
+        t = Tensor(asarray(z))
+        value = cross_entropy(t, asarray(np.array([0, id_, 2])), asarray(w))
+        value.backward()
+        found.append((float(value), to_host(t.grad).tolist()))
+    assert found[0] == found[1] == found[2] and found[0][1][1] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("arguments, kind, words", [
+    ((np.ones((2, 3), "f4"), [0, 3]), ValueError,
+     r"targets must be integers in 0..2, got 3 at position \[1\]"),
+    ((np.ones((2, 3), "f4"), [-1, 0]), ValueError, r"got -1 at position \[0\]"),
+    ((np.ones((2, 3), "f4"), [0.0, 1.0]), TypeError, "targets must be integers in 0..2, got .*f"),
+    ((np.ones((2, 3), "f4"), [True, False]), TypeError, "integers in 0..2, got .*bool"),
+    ((np.ones((2, 3), "f4"), Tensor(np.ones(2))), TypeError, "targets must be integers"),
+    ((np.ones((2, 3), "f4"), [0, 1, 2]), ValueError, r"targets must have \(2,\), got \(3,\)"),
+    ((np.ones((2, 3), "f4"), [[0], [1]]), ValueError, r"must have \(2,\), got \(2, 1\)"),
+    ((np.ones((2, 3), "f4"), [0, 1], [1, 2, 3]), ValueError, r"weights must have \(2,\)"),
+    ((np.ones((2, 3), "f4"), [0, 1], [0, 0]), ValueError, "at least one above 0"),
+    ((np.ones((2, 3), "f4"), [0, 1], [2, -1]), ValueError, "0 or above"),
+    ((np.ones((2, 3), "f4"), [0, 1], [1, np.nan]), ValueError, "0 or above"),
+    ((np.ones((0, 3), "f4"), []), ValueError, r"at least one entry, got logits of \(0, 3\)"),
+    ((np.ones((2, 3), "i4"), [0, 1]), TypeError, "logits must be floating point, got .*int32"),
+    (([[0.1, 0.2]], [0]), TypeError, "logits must be floating point, got list"),
+], ids=lambda v: str(v)[:20])
+def test_what_cross_entropy_refuses(arguments, kind, words):
+    with pytest.raises(kind, match=words):
+        cross_entropy(*arguments)
+
+
+def test_cross_entropy_and_torch():
+    torch = pytest.importorskip("torch")
+    z, k, w = normal(6, 5), np.arange(6) % 5, np.ones(6)
+    theirs = torch.tensor(z, requires_grad=True)
+    other = torch.nn.functional.cross_entropy(theirs, torch.tensor(k))
+    other.backward()
+    t = Tensor(z)
+    cross_entropy(t, k, w).backward()
+    assert float(cross_entropy(z, k)) == pytest.approx(other.item(), rel=1e-6)
+    np.testing.assert_allclose(t.grad, theirs.grad.numpy(), atol=1e-7)
+
+
+# --- embeddings
+
+def test_embedding_is_a_product_with_one_hot_vectors(backend):
+    layer, ids = Embedding(7, 3, seed=0, dtype="float64"), [[2, 0, 2], [6, 2, 1]]
+    W = to_host(layer.W)
+    one_hot = np.eye(7)[np.array(ids)]
+    dy = normal(2, 3, 3, dtype="f8")
+    for k in (ids, asarray(np.array(ids)), asarray(np.array(ids, "u1"))):
+        y = layer(k)
+        assert isinstance(y, Tensor) and (to_host(y) == one_hot @ W).all()
+        layer.zero_grad()
+        y.backward(asarray(dy))
+        expected = np.einsum("abv,abd->vd", one_hot, dy)
+        np.testing.assert_allclose(to_host(layer.W.grad), expected, rtol=1e-12)
+    assert gradcheck(lambda W: embedding(W, asarray(np.array(ids))), layer.W.data).worst < 1e-9
+    assert layer([]).shape == (0, 3) and layer(3).shape == (3,)
+    assert (to_host(Embedding(7, 3, seed=0).W) == W.astype("f4")).all()
+    assert Embedding(400, 50, seed=1).W.dtype == "float32"
+    assert to_host(Embedding(400, 50, seed=1).W).std() == pytest.approx(1, rel=0.02)
+
+
+@pytest.mark.parametrize("ids, kind, words", [
+    ([0, 4], ValueError, r"ids must be integers in 0..3, got 4 at position \[1\]"),
+    (np.array([[0, 1], [-1, 2]]), ValueError, r"got -1 at position \[1, 0\]"),
+    (4, ValueError, "got 4 at position"), ([1.0], TypeError, "must be integers in 0..3, got"),
+    (["a"], TypeError, "must be integers"), ([True], TypeError, "must be integers"),
+    (Tensor(np.ones(2)), TypeError, "stay plain arrays, got a Tensor"),
+    (None, TypeError, "must be integers"), ([[1], [1, 2]], (TypeError, ValueError), "ids"),
+], ids=lambda v: str(v)[:20])
+def test_what_embedding_refuses(ids, kind, words):
+    with pytest.raises(kind, match=words):
+        Embedding(4, 2)(ids)
+
+
+def test_ids_and_weights_of_two_devices(double):
+    layer, host = Embedding(4, 2), np.array([0, 1])
+    with pytest.raises(DeviceError):
+        layer(host)
+    with pytest.raises(DeviceError):
+        cross_entropy(layer.W.data[:2], host)
+    with pytest.raises(DeviceError):
+        cross_entropy(layer.W.data[:2], asarray([0, 1]), np.ones(2, "f4"))
+
+
+class Words(Module):
+    "The next id from two ids before."
+    def __init__(self, V=6, D=4):
+        self.table, self.out = Embedding(V, D, seed=1), Linear(2 * D, V, seed=2)
+
+    def forward(self, ids):
+        return self.out(self.table(ids).reshape(len(ids), -1))
+
+
+def next_id(model, ids, target, weights=None):
+    return cross_entropy(model(ids), target, weights)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_step_over_ids_neither_copies_nor_waits(weighted, double):
+    model = Words()
+    adam = Adam(model, 0.01, clip=1.0)
+    arrays = [asarray(np.array([[0, 1], [1, 1], [5, 0]])), asarray(np.array([2, 0, 5]))]
+    arrays += [asarray(np.array([1.0, 0, 2], "f4"))] * weighted
+    for _ in range(2):
+        with double.counting() as c:
+            adam.zero_grad()
+            next_id(model, *arrays).backward()
+            adam.step()
+        assert c.sync == c.h2d == c.d2h == 0, c
+
+
+def test_ids_are_checked_before_they_move(double):
+    ids, targets = np.array([[0, 1], [1, 6]]), np.array([1, 0])
+    Batches(ids, targets, batch_size=2, ids={1: 6})
+    with pytest.raises(ValueError, match=r"array 0 must be integers in 0..5, got 6 at .*\[1, 1\]"):
+        Batches(ids, targets, batch_size=2, ids={0: 6, 1: 6})
+    with pytest.raises(ValueError, match="ids are positions of arrays, 0 to 1, got 2"):
+        Batches(ids, targets, batch_size=2, ids={2: 6})
+    with pytest.raises(TypeError, match="array 0 must be integers"):
+        Batches(np.ones(3), batch_size=2, ids={0: 6})
+
+
+def test_a_network_over_ids_learns_its_rule(backend):
+    ids = np.random.default_rng(0).integers(0, 6, (120, 2))
+    data = Batches(ids, 5 - ids[:, 1], batch_size=20, seed=0, ids={0: 6, 1: 6})
+    model = Words(D=16)
+    history = fit(model, data, next_id, epochs=40, learning_rate=0.02, progress=False)
+    assert history.loss[0] > 1.5 and history.loss[-1] < 0.1
+
+
 # --- the flat buffer
 
 def test_flat_views_and_alignment(backend):
@@ -507,6 +736,213 @@ def test_adam_without_gradients_stays_where_it_is():
         assert float(adam.step()) == 0
     assert (model.all() == normal(3)).all()
     adam.check()
+
+
+# --- the other optimisers
+
+def walked(kind, theta, gradients, rate, o):
+    "One number after another, in float64, as the equations say."
+    theta = [float(a) for a in theta]
+    u, m, v = ([0.0] * len(theta) for _ in range(3))
+    for t, g in enumerate(gradients, 1):
+        g = [float(a) for a in g]
+        if "clip" in o:
+            length = sum(a * a for a in g) ** 0.5
+            g = [a * min(1.0, o["clip"] / length) for a in g]
+        if "clip_value" in o:
+            g = [max(-o["clip_value"], min(o["clip_value"], a)) for a in g]
+        eta = rate * o["schedule"](t) if "schedule" in o else rate
+        for i, a in enumerate(g):
+            if kind is SGD:
+                u[i] = o.get("momentum", 0.0) * u[i] + a
+                theta[i] -= eta * (a + o["momentum"] * u[i] if o.get("nesterov") else u[i])
+            elif kind is RMSProp:
+                b = o.get("beta", 0.9)
+                v[i] = b * v[i] + (1 - b) * a**2
+                theta[i] -= eta * a / (v[i] ** 0.5 + o.get("epsilon", 1e-8))
+            else:
+                if kind is AdamW:
+                    theta[i] -= eta * o.get("weight_decay", 0.01) * theta[i]
+                b1, b2 = o.get("betas", (0.9, 0.999))
+                m[i], v[i] = b1 * m[i] + (1 - b1) * a, b2 * v[i] + (1 - b2) * a**2
+                hat = m[i] / (1 - b1**t), v[i] / (1 - b2**t)
+                theta[i] -= eta * hat[0] / (hat[1] ** 0.5 + o.get("epsilon", 1e-8))
+    return theta
+
+
+OPTIMISERS = [
+    (SGD, {}), (SGD, {"momentum": 0.9}), (SGD, {"momentum": 0.5, "nesterov": True}),
+    (RMSProp, {}), (RMSProp, {"beta": 0.99, "epsilon": 1e-3}),
+    (Adam, {}), (AdamW, {}), (AdamW, {"weight_decay": 0.5, "betas": (0.8, 0.99)}),
+]
+HOW = [{}, {"clip": 0.7}, {"clip_value": 0.5}, {"schedule": linear_warmup(5, step_decay(10, 0.5))}]
+named = pytest.mark.parametrize("kind, options", OPTIMISERS,
+                                ids=lambda v: getattr(v, "__name__", None) or str(v))
+
+
+@named
+@pytest.mark.parametrize("how", HOW, ids=lambda v: str(list(v)))
+@pytest.mark.parametrize("dtype, tolerance", [("f8", 1e-12), ("f4", 3e-5)])
+def test_optimisers_take_the_steps_of_their_equations(kind, options, how, dtype, tolerance,
+                                                      backend):
+    arrays = [normal(3, 2, dtype=dtype), normal(4, dtype=dtype)]
+    rng = np.random.default_rng(0)
+    gradients = [rng.standard_normal(10) * 10.0 ** rng.integers(-2, 1) for _ in range(40)]
+    model = Points(*arrays)
+    optimiser = kind(model, 0.01, **options, **how)
+    for g in gradients:
+        model.feed(g)
+        norm = optimiser.step()
+        assert float(norm) == pytest.approx(np.sqrt((g**2).sum()), rel=1e-5)
+    optimiser.check()
+    start = np.concatenate([a.ravel() for a in arrays])
+    expected = walked(kind, start, gradients, 0.01, options | how)
+    np.testing.assert_allclose(model.all(), expected, rtol=0, atol=tolerance)
+    assert model.points[0].dtype == dtype and optimiser.steps == 40
+
+
+@named
+def test_optimisers_and_torch(kind, options):
+    torch = pytest.importorskip("torch")
+    arrays, rng = [normal(3, 4, dtype="f8"), normal(5, dtype="f8")], np.random.default_rng(1)
+    model = Points(*arrays)
+    theirs = [torch.nn.Parameter(torch.tensor(a)) for a in arrays]
+    given = {{"beta": "alpha", "epsilon": "eps"}.get(k, k): v for k, v in options.items()}
+    given |= {"alpha": 0.9} if kind is RMSProp and "beta" not in options else {}
+    other = {SGD: torch.optim.SGD, RMSProp: torch.optim.RMSprop, Adam: torch.optim.Adam,
+             AdamW: torch.optim.AdamW}[kind](theirs, lr=0.01, **given)
+    optimiser = kind(model, 0.01, **options)
+    for _ in range(50):
+        g = rng.standard_normal(17)
+        model.feed(g)
+        optimiser.step()
+        theirs[0].grad, theirs[1].grad = torch.tensor(g[:12].reshape(3, 4)), torch.tensor(g[12:])
+        other.step()
+    expected = np.concatenate([p.detach().numpy().ravel() for p in theirs])
+    np.testing.assert_allclose(model.all(), expected, rtol=0, atol=1e-12)
+
+
+@named
+def test_every_optimiser_learns_and_neither_copies_nor_waits(kind, options, double):
+    model = Net()
+    optimiser = kind(model, 0.01, clip=1.0, schedule=cosine_decay(100, 0.1), **options)
+    x, y = asarray(normal(8, 3)), asarray(normal(8, 2))
+    losses, launches = [], set()
+    for _ in range(30):
+        with double.counting() as c:
+            optimiser.zero_grad()
+            value = mse(model, x, y)
+            value.backward()
+            optimiser.step()
+        assert c.sync == c.h2d == c.d2h == 0, c
+        losses.append(float(value))
+        launches.add(c.launch)
+    assert losses[-1] < losses[0] and len(launches) == 1
+    optimiser.check()
+
+
+@named
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("how", [{}, {"clip": 1.0}, {"clip_value": 1.0}], ids=str)
+def test_every_optimiser_freezes_at_a_bad_gradient(kind, options, how, backend):
+    for value in (np.nan, np.inf, -np.inf):
+        model = Points(normal(3), normal(4))
+        optimiser = kind(model, 0.1, **options, **how)
+        model.feed(np.ones(7))
+        optimiser.step()
+        good = model.all(), [to_host(getattr(optimiser, s)).copy() for s in optimiser.slots]
+        model.feed(np.array([0, 0, 0, 0, value, 0, 0]))
+        optimiser.step()
+        model.feed(np.ones(7))
+        optimiser.step()
+        assert (model.all() == good[0]).all()
+        for slot, kept in zip(optimiser.slots, good[1], strict=True):
+            assert (to_host(getattr(optimiser, slot)) == kept).all()
+        with pytest.raises(NonFiniteGradientError, match="step 2 .* in parameter points.1"):
+            optimiser.check()
+
+
+@named
+def test_casting_keeps_what_an_optimiser_knows(kind, options):
+    arrays, rng = [normal(3, 4), normal(5)], np.random.default_rng(0)
+    gradients = [rng.standard_normal(17) for _ in range(20)]
+    model = Points(*arrays)
+    optimiser = kind(model, 0.01, **options)
+    for i, g in enumerate(gradients):
+        if i == 10:
+            model.to(dtype="float64")
+        model.feed(g)
+        optimiser.step()
+    start = np.concatenate([a.ravel() for a in arrays])
+    np.testing.assert_allclose(model.all(), walked(kind, start, gradients, 0.01, options),
+                               atol=2e-5)
+
+
+@named
+def test_numbers_of_numpy_do_not_widen_a_step(kind, options):
+    model = Points(normal(4))
+    optimiser = kind(model, np.float64(0.1), clip=np.float64(1), schedule=lambda t: np.float64(0.5),
+                     **options)
+    model.feed(np.ones(4))
+    assert optimiser.step().dtype == "float32" and model.points[0].dtype == "float32"
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda p: SGD(p, momentum=1.0), "momentum"), (lambda p: SGD(p, momentum=-0.1), "momentum"),
+    (lambda p: SGD(p, nesterov=True), "nesterov needs a momentum"),
+    (lambda p: SGD(p, 0.0), "learning_rate"), (lambda p: SGD(p, clip_value=0.0), "clip_value"),
+    (lambda p: SGD(p, clip=1.0, clip_value=1.0), "by its norm .clip. or by value, not by both"),
+    (lambda p: RMSProp(p, beta=1.0), "beta"), (lambda p: RMSProp(p, epsilon=0.0), "epsilon"),
+    (lambda p: AdamW(p, weight_decay=-0.1), "weight_decay"),
+    (lambda p: AdamW(p, weight_decay=float("nan")), "weight_decay"),
+    (lambda p: linear_warmup(0), "steps"), (lambda p: cosine_decay(2.5), "steps"),
+    (lambda p: step_decay(-1), "every")])
+def test_what_optimisers_and_schedules_refuse(make, words):
+    with pytest.raises(ValueError, match=words):
+        make(Points(normal(2)))
+
+
+@pytest.mark.parametrize("factor", [-0.1, float("nan"), float("inf")])
+def test_factors_that_are_refused(factor):
+    model = Points(normal(2))
+    optimiser = SGD(model, schedule=lambda t: factor if t == 2 else 1.0)
+    optimiser.step()
+    with pytest.raises(ValueError, match="factors of 0 or above, got .* at step 2"):
+        optimiser.step()
+    assert optimiser.steps == 1
+
+
+def test_schedules():
+    assert [constant(t) for t in (1, 100)] == [1, 1]
+    warm = linear_warmup(4, step_decay(2, 0.5))
+    assert [warm(t) for t in range(1, 10)] == [0.25, 0.5, 0.75, 1, 1, 1, 0.5, 0.5, 0.25]
+    assert [linear_warmup(2)(t) for t in (1, 2, 3, 9)] == [0.5, 1, 1, 1]
+    cosine = cosine_decay(4, 0.2)
+    assert [cosine(t) for t in (1, 3, 5, 6)] == pytest.approx([1, 0.6, 0.2, 0.2])
+    assert cosine(2) == pytest.approx(0.2 + 0.8 * (1 + 0.5**0.5) / 2)
+    optimiser = SGD(Points(normal(2)), 0.5, schedule=warm)
+    assert [optimiser.rate(t) for t in (1, 4)] == [0.125, 0.5]
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda m: m.layers.append(Linear(2, 1)), "new: layers.2.W, layers.2.b; gone: none"),
+    (lambda m: m.layers.pop(), "new: none; gone: layers.1.W, layers.1.b"),
+    (lambda m: setattr(m.layers[0], "W", Tensor(m.layers[0].W.data)),
+     "new: layers.0.W; gone: layers.0.W")])
+def test_parameters_that_change_behind_an_optimiser(change, words):
+    model = Net()
+    adam = Adam(model)
+    adam.zero_grad()
+    change(model)
+    with pytest.raises(ParametersChangedError, match="after this Adam was made; " + words):
+        adam.step()
+    model = Net()
+    adam = Adam(model)
+    model.to(dtype="float64")
+    model.layers.append(Linear(2, 1, dtype="float64"))
+    for act in (adam.zero_grad, adam.step):
+        with pytest.raises(ParametersChangedError, match="Make a new optimiser"):
+            act()
 
 
 @pytest.mark.parametrize("options, words", [
