@@ -519,6 +519,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'rnntext.sequences._matches': ('nbs/01-sequences.html#_matches', 'rnntext/sequences.py'),
                                    'rnntext.sequences._pick': ('nbs/01-sequences.html#_pick', 'rnntext/sequences.py'),
                                    'rnntext.sequences._question': ('nbs/01-sequences.html#_question', 'rnntext/sequences.py'),
+                                   'rnntext.sequences._resuming': ('nbs/01-sequences.html#_resuming', 'rnntext/sequences.py'),
                                    'rnntext.sequences._steps': ('nbs/01-sequences.html#_steps', 'rnntext/sequences.py'),
                                    'rnntext.sequences._stream': ('nbs/01-sequences.html#_stream', 'rnntext/sequences.py'),
                                    'rnntext.sequences._told': ('nbs/01-sequences.html#_told', 'rnntext/sequences.py'),

@@ -18,7 +18,7 @@ import importlib.util
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -760,6 +760,23 @@ def _matches(path: Path, sha256: str) -> bool:
 def _by_hand(file: DataFile) -> str:
     return f"To do it by hand, put {file.url} there; its sha256 is {file.sha256}."
 
+# %% ../nbs/01-sequences.ipynb #fe7c41ab
+def _resuming(part: Path) -> Callable:
+    "A downloader for pooch that goes on where the last try broke off."
+    def download(url: str, output_file: str, _: Any) -> None:
+        import requests  # pooch brings it
+
+        have = part.stat().st_size if part.is_file() else 0
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        with requests.get(url, headers=headers, stream=True, timeout=60) as answer:
+            if answer.status_code != 416:  # 416: there is no rest, the part is the whole
+                answer.raise_for_status()
+                with open(part, "ab" if answer.status_code == 206 else "wb") as file:
+                    for piece in answer.iter_content(1 << 16):
+                        file.write(piece)
+        os.replace(part, output_file)
+    return download
+
 # %% ../nbs/01-sequences.ipynb #de7448c5
 def _download(file: DataFile, path: Path) -> None:
     "Get the file, or say why not and what to do."
@@ -769,7 +786,7 @@ def _download(file: DataFile, path: Path) -> None:
     pooch.get_logger().setLevel("ERROR")  # it would announce what it does
     try:
         pooch.retrieve(file.url, f"sha256:{file.sha256}", path.name, path.parent,
-                       downloader=pooch.HTTPDownloader(timeout=60))
+                       downloader=_resuming(path.with_name(path.name + ".part")))
     except ValueError as error:  # another hash
         raise FetchError(f"{file.url} is not the file that was expected: {error}") from error
     except OSError as error:  # no network, an answer that is an error, a folder not to write to

@@ -562,6 +562,45 @@ def test_fetch_downloads_once(server, tmp_path, capfd):
     assert seq.fetch("made-up").read_bytes() == Server.content and Server.asked == 2
 
 
+class BreaksOff(Server):
+    "Breaks off in the middle of its first answer; knows ranges, or does not."
+    ranges, sent = True, []
+
+    def do_GET(self):
+        start = 0
+        if self.ranges and (wanted := self.headers.get("Range")):
+            start = int(wanted.removeprefix("bytes=").rstrip("-"))
+        rest = self.content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        if not self.sent:
+            rest = rest[: len(rest) // 2]
+        self.wfile.write(rest)
+        self.sent.append(len(rest))
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_fetch_goes_on_where_it_broke_off(server, monkeypatch, ranges):
+    data = bytes(range(256)) * 2000
+    monkeypatch.setattr(BreaksOff, "content", data)
+    monkeypatch.setattr(BreaksOff, "ranges", ranges)
+    monkeypatch.setattr(BreaksOff, "sent", [])
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), BreaksOff)
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    try:
+        change(monkeypatch, server, sha256=hashlib.sha256(data).hexdigest(),
+               url=f"http://127.0.0.1:{running.server_port}/file.txt")
+        with pytest.raises(seq.FetchError, match="cannot be had"):
+            seq.fetch("made-up")
+        assert seq.fetch("made-up").read_bytes() == data
+        again = BreaksOff.sent[1]  # what did not reach the file, at least the second half
+        assert len(data) // 2 <= again < len(data) if ranges else again == len(data)
+    finally:
+        running.shutdown()
+        running.server_close()
+
+
 def test_fetch_takes_the_part_that_is_the_text(server, monkeypatch):
     change(monkeypatch, server, part=(4, 8))
     assert seq.read_text("made-up") == "Text"
