@@ -6,11 +6,15 @@ import os
 from pathlib import Path
 
 import cupy_double
+import hypothesis
 import pytest
 
 from rnntext import backend as library
 
 ROOT = Path(__file__).resolve().parents[1]
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+# The same examples in every run; `pytest --hypothesis-profile=default` draws others.
+hypothesis.settings.load_profile("repeatable")
 PLACES = ["numpy", "double"] + ["cupy"] * (importlib.util.find_spec("cupy") is not None)
 
 
