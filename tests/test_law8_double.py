@@ -40,7 +40,7 @@ class Forecast(Module):
     def __init__(self, kind: str, **options):
         options = {"seed": 1, "dtype": "float32"} | options
         self.recurrent = KINDS[kind].make(2, 3, **options)
-        width = self.recurrent.hidden_size * self.recurrent.directions
+        width = self.recurrent.cell.sizes()[0] * self.recurrent.directions
         self.readout = Linear(width, 1, seed=2, dtype="float32")
 
     def forward(self, x, lengths=None):

@@ -12,6 +12,7 @@ import numpy as np
 
 from rnntext.autograd import Tensor, no_grad, primitive
 from rnntext.backend import concatenate, stack, to_device, to_host, where, zeros
+from rnntext.gated import GRU, LSTM, CoupledLSTM, LSTMCell, PeepholeLSTM
 from rnntext.rnn import RNN
 
 
@@ -37,6 +38,9 @@ KINDS = {
     "RNN": Kind(RNN, {"nonlinearity": ("tanh", "relu", "identity")},
                 kinked=lambda options: options["nonlinearity"] == "relu",
                 preactivation=_rnn_preactivation),
+    "LSTM": Kind(LSTM, {"cell": (LSTMCell, PeepholeLSTM, CoupledLSTM), "proj_size": (0, 2),
+                        "forget_bias": (1.0, 0.0)}),
+    "GRU": Kind(GRU, {"reset_after": (True, False)}),
 }
 COMMON = {
     "num_layers": (1, 2),
@@ -45,6 +49,7 @@ COMMON = {
     "init": ("orthogonal", "pytorch", uniform),
     "lengths": (None, "ragged"),
     "state": ("zeros", "array", "tensor"),
+    "learn_state": (False, True),
     "dtype": ("float64", "float32"),
 }
 
@@ -90,27 +95,27 @@ class Case:
         return COMMON | KINDS[kind].options
 
     def layer(self, I: int = 2, H: int = 3, **changes: Any):  # noqa: E741
-        "The layer in evaluation mode, with biases that are not zero."
-        own = {"num_layers", "bidirectional", "dropout", "init", "dtype",
+        "The layer in evaluation mode; biases, peepholes and learnt states are not zero."
+        own = {"num_layers", "bidirectional", "dropout", "learn_state", "init", "dtype",
                *KINDS[self.kind].options}
         options = {k: v for k, v in self.chosen.items() if k in own} | {"seed": 3} | changes
         layer, rng = KINDS[self.kind].make(I, H, **options), np.random.default_rng(5)
-        layer.load_state_dict({k: v + 0.3 * rng.standard_normal(v.shape) * k.startswith("b")
+        layer.load_state_dict({k: v + 0.3 * rng.standard_normal(v.shape) * (v.ndim == 1)
                                for k, v in layer.state_dict().items()})
         return layer.eval()
 
     def inputs(self, layer: Any, T: int = 5, B: int = 3, seed: int = 0, lengths: Any = None):
         "Host arrays: x, states or None, lengths or None, gradients of y and of the states."
-        rng, H = np.random.default_rng(seed), layer.hidden_size
+        rng = np.random.default_rng(seed)
         if self.chosen["lengths"] and lengths is None:
             lengths = [T, *rng.integers(1, T + 1, B - 1).tolist()][:B]
             lengths[-1:] = [max(1, T // 2)] if B > 1 else [T]
-        shape = (layer.num_layers * layer.directions, B, H)
+        shapes = state_shapes(layer, B)
 
         def draw(*shape):
             return rng.standard_normal(shape).astype(layer.W_l0.dtype)
-        given = None if self.chosen["state"] == "zeros" else [draw(*shape) for _ in layer.states]
-        grads = [draw(T, B, layer.directions * H)] + [draw(*shape) for _ in layer.states]
+        given = None if self.chosen["state"] == "zeros" else [draw(*s) for s in shapes]
+        grads = [draw(T, B, width(layer) * layer.directions)] + [draw(*s) for s in shapes]
         return draw(T, B, layer.input_size), given, lengths, grads
 
     def smooth_inputs(self, layer: Any, **sizes: Any):
@@ -148,6 +153,15 @@ def case(kind: str, **chosen: Any) -> Case:
     return Case(kind, _PLAIN[kind] | chosen)
 
 
+def width(layer: Any) -> int:
+    "The size of an output in one direction."
+    return layer.cell.sizes()[0]
+
+
+def state_shapes(layer: Any, B: int) -> list[tuple]:
+    return [(layer.num_layers * layer.directions, B, size) for size in layer.cell.sizes()]
+
+
 def placed(state: list | None, tensors: bool = False) -> Any:
     "A layer's state from host arrays: None, an array, or a tuple, or the same as Tensors."
     if state is None:
@@ -161,11 +175,15 @@ def as_list(state: Any) -> list:
 
 
 def stepwise(layer: Any, x: Any, state: Any, lengths: list | None, before: Callable = None):
-    "The whole layer as a loop over `cell`: the oracle of everything faster."
+    "The whole layer as a loop over the cell's step: the oracle of everything faster."
     D, T, last = layer.directions, len(x), []
-    shape = (layer.num_layers * D, x.shape[1], layer.hidden_size)
-    state = as_list(state) if state is not None else [
-        zeros(shape, dtype=layer.W_l0.dtype) for _ in layer.states]
+    if state is None:
+        state = [zeros(s, dtype=layer.W_l0.dtype) for s in state_shapes(layer, x.shape[1])]
+        if layer.learn_state:
+            state = [s + stack([getattr(layer, f"{name}0{suffix}") for _, _, suffix in
+                                layer._runs()])[:, None]
+                     for name, s in zip(layer.states, state, strict=True)]
+    state = as_list(state) if not isinstance(state, list) else state
     n = None if lengths is None else to_device(np.array(lengths)[:, None])
     for run, (layer_number, reverse, suffix) in enumerate(layer._runs()):
         if run % D == 0:
@@ -175,7 +193,8 @@ def stepwise(layer: Any, x: Any, state: Any, lengths: list | None, before: Calla
         for t in reversed(range(T)) if reverse else range(T):
             if before is not None:
                 before(layer, source[t], now, layer.weights(suffix))
-            y, new = layer.cell(source[t], now, layer.weights(suffix))
+            new = layer.cell.step(source[t], now, layer.weights(suffix))
+            y = new[0]
             now = new if n is None else tuple(
                 where(t < n, a, b) for a, b in zip(new, now, strict=True))
             found[t] = y if n is None else where(t < n, y, 0.0)
@@ -200,7 +219,8 @@ def results(layer: Any, x: np.ndarray, state: list | None, lengths: Any, grads: 
     outputs = [y, *as_list(end)]
     arrivals(*outputs, grads=[to_device(g) for g in grads]).backward()
     found = {"y": y} | {f"last {n}": e for n, e in zip(layer.states, outputs[1:], strict=True)}
-    found |= {"dx": x.grad} | {f"d{k}": p.grad for k, p in layer.parameters().items()}
+    found |= {"dx": x.grad} | {f"d{k}": np.zeros(p.shape) if p.grad is None else p.grad
+                               for k, p in layer.parameters().items()}  # None: a state was given
     if state is not None and tensors:
         found |= {f"d{n}": s.grad for n, s in zip(layer.states, as_list(state), strict=True)}
     return {k: np.array(to_host(v)) for k, v in found.items()}
