@@ -7,10 +7,12 @@ import numpy
 
 from rnntext.autograd import Tensor, no_grad
 from rnntext.backend import asarray, backend, save_result
-from rnntext.rnn import RNN, use_implementation
+from rnntext.gated import GRU, LSTM
+from rnntext.rnn import RNN, Recurrent, use_implementation
 
 from .side_by_side import compare
 
+KINDS = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 SIZES = {  # name: (T, B, I, H)
     "language model": (35, 20, 200, 200),
     "medium": (100, 32, 128, 256),
@@ -19,7 +21,7 @@ SIZES = {  # name: (T, B, I, H)
 }
 
 
-def training(layer: RNN, x: Tensor, implementation: str | None) -> Callable[[], None]:
+def training(layer: Recurrent, x: Tensor, implementation: str | None) -> Callable[[], None]:
     """One forward and backward pass, in the readable form or the one the registry chooses."""
 
     def run() -> None:
@@ -35,7 +37,7 @@ def training(layer: RNN, x: Tensor, implementation: str | None) -> Callable[[], 
     return readable if implementation else run
 
 
-def inference(layer: RNN, x: Tensor) -> Callable[[], None]:
+def inference(layer: Recurrent, x: Tensor) -> Callable[[], None]:
     """One forward pass with nothing recorded."""
 
     def run() -> None:
@@ -45,14 +47,14 @@ def inference(layer: RNN, x: Tensor) -> Callable[[], None]:
     return run
 
 
-def torch_training(layer: RNN, x: Tensor) -> Callable[[], None] | None:
+def torch_training(layer: Recurrent, x: Tensor) -> Callable[[], None] | None:
     """The same pass in PyTorch on the CPU, with one thread; None where it is not installed."""
     try:
         import torch
     except ImportError:
         return None
     torch.set_num_threads(1)
-    peer = torch.nn.RNN(layer.input_size, layer.hidden_size)
+    peer = getattr(torch.nn, type(layer).__name__)(layer.input_size, layer.hidden_size)
     given = torch.from_numpy(numpy.asarray(x)).requires_grad_()
 
     def run() -> None:
@@ -65,10 +67,15 @@ def torch_training(layer: RNN, x: Tensor) -> Callable[[], None] | None:
 
 
 def measure(seconds: float = 2.0, finish: Callable[[], object] = lambda: None) -> None:
-    """Time all sizes where arrays are born now, print and store them."""
+    """Time all kinds and sizes where arrays are born now, print and store them."""
+    for kind in KINDS:
+        measure_kind(kind, seconds, finish)
+
+
+def measure_kind(kind: str, seconds: float, finish: Callable[[], object]) -> None:
     started, values = time.perf_counter(), {}
     for name, (T, B, I, H) in SIZES.items():
-        layer = RNN(I, H, seed=0)
+        layer = KINDS[kind](I, H, seed=0)
         x = Tensor(asarray(numpy.random.default_rng(0).standard_normal((T, B, I), "float32")))
         functions = {"readable": training(layer, x, "readable"), "fast": training(layer, x, None)}
         if backend() == "numpy" and (peer := torch_training(layer, x)):
@@ -76,6 +83,6 @@ def measure(seconds: float = 2.0, finish: Callable[[], object] = lambda: None) -
         functions["inference"] = inference(layer, x)
         values[name] = compare(functions, seconds, finish)
         shown = [f"{k} {v['ms']:.3g} ms ({v['ratio']:.2f})" for k, v in values[name].items()]
-        print(f"{name:16} {', '.join(shown)}", flush=True)
-    save_result(f"rnn-{backend()}", values, {"sizes": {k: list(v) for k, v in SIZES.items()}},
+        print(f"{kind:5} {name:16} {', '.join(shown)}", flush=True)
+    save_result(f"{kind}-{backend()}", values, {"sizes": {k: list(v) for k, v in SIZES.items()}},
                 [0], time.perf_counter() - started)

@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['NONLINEARITIES', 'CHUNK', 'IMPLEMENTATIONS', 'rnn_step', 'selected', 'unstack', 'stepwise', 'time_mask',
-           'rnn_readable', 'project', 'rows', 'rnn_forward', 'gradients_over_time', 'rnn_buffered', 'in_chunks',
+           'rnn_readable', 'project', 'as_rows', 'rnn_forward', 'gradients_over_time', 'rnn_buffered', 'in_chunks',
            'use_implementation', 'implementation', 'rnn', 'Cell', 'ElmanCell', 'orthogonal', 'initial_weights',
-           'pytorch_weights', 'Recurrent', 'RNN']
+           'pytorch_weights', 'Recurrent', 'RNN', 'causal_convolution']
 
 # %% ../nbs/06-recurrent-networks.ipynb #8e3bcbfe
 import contextlib
@@ -136,12 +136,12 @@ def project(
     b: Array,  # (n,)
 ) -> Array:  # (T, B, n)
     "`x W + b` for all steps as one product."
-    z = rows(x) @ W
+    z = as_rows(x) @ W
     z += b
     return z.reshape(*x.shape[:2], W.shape[1])
 
 
-def rows(
+def as_rows(
     a: Array,  # (T, B, n)
 ) -> Array:  # (T * B, n)
     "Steps and examples as rows of one matrix."
@@ -185,9 +185,9 @@ def gradients_over_time(
     "@eq-rnn-gradients, one product for each parameter."
     dz_h = dz if dz_h is None else dz_h
     earlier, later = (states[1:], dz_h[:-1]) if reverse else (states[:-1], dz_h[1:])
-    dR = rows(earlier).T @ rows(later) + h0.T @ dz_h[-1 if reverse else 0]
-    flat = rows(dz)
-    return (flat @ W.T).reshape(x.shape), rows(x).T @ flat, dR, flat.sum(axis=0)
+    dR = as_rows(earlier).T @ as_rows(later) + h0.T @ dz_h[-1 if reverse else 0]
+    flat = as_rows(dz)
+    return (flat @ W.T).reshape(x.shape), as_rows(x).T @ flat, dR, flat.sum(axis=0)
 
 # %% ../nbs/06-recurrent-networks.ipynb #e5205e98
 def rnn_buffered(
@@ -261,7 +261,7 @@ IMPLEMENTATIONS = {
 }
 _forced = contextvars.ContextVar("rnntext_implementation", default=None)
 
-
+# %% ../nbs/06-recurrent-networks.ipynb #eba6d6f7
 @functools.cache
 def _load(path: str) -> Callable:
     module, _, name = path.partition(":")
@@ -681,3 +681,15 @@ class RNN(Recurrent):
         **options: Any,  # of `Recurrent`: bidirectional, dropout, learn_state, init, seed, dtype
     ):
         super().__init__(input_size, ElmanCell(hidden_size, nonlinearity), num_layers, **options)
+
+# %% ../nbs/06-recurrent-networks.ipynb #521fc0a0
+def causal_convolution(
+    x: Array,  # (T, B, I)
+    W: Array,  # (K, I, H): W[k] meets the input k steps ago
+    b: Array,  # (H,)
+) -> Array:  # (T, B, H)
+    "The sum in @eq-convolution, before the nonlinearity [@waibel1989phoneme]."
+    (T, B, _), (K, I, H) = x.shape, W.shape
+    padded = concatenate([zeros((K - 1, *x.shape[1:]), like=detach(x)), x])
+    seen = concatenate([padded[K - 1 - k:K - 1 - k + T] for k in range(K)], axis=2)
+    return (seen.reshape(T * B, K * I) @ W.reshape(K * I, H)).reshape(T, B, H) + b
