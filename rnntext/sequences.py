@@ -2,11 +2,11 @@
 
 # %% auto #0
 __all__ = ['PEOPLE', 'PLACES', 'THINGS', 'ANIMALS', 'NAMES', 'TASKS', 'FILES', 'packaged', 'read_table', 'seattle_days',
-           'seattle_hours', 'sp500', 'log_returns', 'docstrings', 'windows', 'split_in_time', 'rolling_origin',
-           'Standardiser', 'persistence', 'seasonal', 'moving_average', 'Unigram', 'autocorrelation', 'confidence_band',
-           'words', 'UnknownTokenError', 'Vocabulary', 'build_vocabulary', 'one_hot', 'Streams', 'pad', 'unpad',
-           'World', 'Question', 'Story', 'stories', 'write_stories', 'read_stories', 'digits', 'FetchError', 'DataFile',
-           'fetch', 'read_text']
+           'seattle_hours', 'sp500', 'log_returns', 'module_docstrings', 'docstrings', 'windows', 'split_in_time',
+           'rolling_origin', 'Standardiser', 'persistence', 'seasonal', 'moving_average', 'Unigram', 'autocorrelation',
+           'confidence_band', 'words', 'Vocabulary', 'UnknownTokenError', 'build_vocabulary', 'one_hot', 'Streams',
+           'pad', 'unpad', 'World', 'Question', 'Story', 'stories', 'write_stories', 'read_stories', 'digits',
+           'FetchError', 'DataFile', 'fetch', 'read_text']
 
 # %% ../nbs/01-sequences.ipynb #ffd835e7
 import contextlib
@@ -36,7 +36,10 @@ def packaged(
     package: str,
     path: str,  # of the file inside the package
 ) -> Path:
-    "A data file that an installed package carries. The package itself is not imported."
+    """A data file that an installed package carries. The package itself is not imported.
+
+    ModuleNotFoundError if it is not installed, FileNotFoundError if its version has no such file.
+    """
     spec = importlib.util.find_spec(package)
     if spec is None:
         raise ModuleNotFoundError(
@@ -68,11 +71,14 @@ def _column(texts: tuple[str, ...]) -> numpy.ndarray:
 def read_table(
     path: str | Path,  # .csv or .csv.gz with a header
 ) -> dict[str, numpy.ndarray]:  # name of the column -> (n,)
-    "The columns of a table by name."
+    "The columns of a table by name. ValueError for a line that does not fit the header."
     path = Path(path)
     opened = gzip.open if path.suffix == ".gz" else open
     with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-        header, *rows = csv.reader(file)
+        lines = list(csv.reader(file))
+    if not lines:
+        raise ValueError(f"{path.name} is empty: a header is needed")
+    header, *rows = lines
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
             raise ValueError(f"line {number} of {path.name} has {len(row)} values, "
@@ -81,36 +87,47 @@ def read_table(
     return dict(zip(header, map(_column, columns), strict=True))
 
 # %% ../nbs/01-sequences.ipynb #4598e771
-def seattle_days() -> dict[str, numpy.ndarray]:
-    "Seattle 2012-2015, daily: date, precipitation (mm), temp_max, temp_min (°C), wind, weather."
+def seattle_days() -> dict[str, numpy.ndarray]:  # name of the column -> (1461,)
+    """Seattle 2012-2015, daily: date, precipitation (mm), temp_max and temp_min (°C), wind (m/s),
+    weather (one word). From the package vega_datasets, which has it from NOAA.
+    """
     return read_table(packaged("vega_datasets", "_data/seattle-weather.csv"))
 
 
-def seattle_hours() -> dict[str, numpy.ndarray]:
-    "Seattle 2010, hourly: date, temp (°F)."
+def seattle_hours() -> dict[str, numpy.ndarray]:  # name of the column -> (8759,)
+    "Seattle 2010, hourly: date, temp (°F). From the package vega_datasets, which has it from NOAA."
     return read_table(packaged("vega_datasets", "_data/seattle-temps.csv"))
 
 # %% ../nbs/01-sequences.ipynb #ce746928
-def sp500() -> dict[str, numpy.ndarray]:
-    "S&P 500, trading days of 1999-2018: Date, Open, High, Low, Close, Adj Close, Volume."
+def sp500() -> dict[str, numpy.ndarray]:  # name of the column -> (5031,)
+    """S&P 500, trading days of 1999-2018: Date, Open, High, Low, Close, Adj Close, Volume.
+    From the package arch.
+    """
     return read_table(packaged("arch", "data/sp500/sp500.csv.gz"))
 
 
 def log_returns(
     prices: Array,  # (n, ...) above 0
-) -> numpy.ndarray:  # (n - 1, ...)
-    "The log returns @eq-return."
+) -> numpy.ndarray:  # (n - 1, ...) float64
+    "The log returns @eq-return. ValueError for a price that is missing, infinite, 0 or below."
     prices = numpy.asarray(to_host(prices), dtype="float64")
-    if not (prices > 0).all():
-        raise ValueError(f"prices must be above 0, got {prices[~(prices > 0)][0]}")
+    if prices.ndim < 1:
+        raise TypeError(f"prices must be a stream (n, ...), got {prices}")
+    if len(wrong := numpy.argwhere(~((prices > 0) & numpy.isfinite(prices)))):
+        raise ValueError(f"prices must be above 0 and finite, got {prices[tuple(wrong[0])]} at "
+                         f"{wrong[0].tolist()}: correct it or leave it out")
     return numpy.diff(numpy.log(prices), axis=0)
 
 # %% ../nbs/01-sequences.ipynb #72bbbaa5
 _NO_PROSE = {"test", "tests", "idlelib", "site-packages", "dist-packages", "lib2to3"}
 
 
-def docstrings() -> str:
-    "All docstrings of the standard library of this Python, read from its files."
+def module_docstrings() -> dict[str, list[str]]:  # 'json/decoder.py' -> its docstrings
+    """The docstrings of the standard library of this Python, by module and in their order there.
+
+    They are read from the source; nothing is imported. Tests, installed packages, modules
+    without a docstring and files that are no Python (templates, old encodings) are left out.
+    """
     import ast
     import sysconfig
 
@@ -123,12 +140,18 @@ def docstrings() -> str:
             for statement in getattr(node, block, ()):
                 yield from texts(statement)
 
-    root, found = Path(sysconfig.get_path("stdlib")), []
+    root, found = Path(sysconfig.get_path("stdlib")), {}
     for path in sorted(root.rglob("*.py")):
-        if not _NO_PROSE & set(path.relative_to(root).parts):
-            with contextlib.suppress(SyntaxError, UnicodeDecodeError):  # templates, old files
-                found += texts(ast.parse(path.read_text(encoding="utf-8")))
-    return "\n\n".join(found)
+        name = path.relative_to(root)
+        if not _NO_PROSE & set(name.parts):
+            with contextlib.suppress(SyntaxError, UnicodeDecodeError):
+                found[name.as_posix()] = list(texts(ast.parse(path.read_text(encoding="utf-8"))))
+    return {name: found[name] for name in found if found[name]}
+
+
+def docstrings() -> str:
+    "All of `module_docstrings` as one text, with an empty line between two."
+    return "\n\n".join(text for texts in module_docstrings().values() for text in texts)
 
 # %% ../nbs/01-sequences.ipynb #7aa02d2e
 def _steps(name: str, value: Any, least: int = 1) -> int:
@@ -139,15 +162,31 @@ def _steps(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
-def _stream(name: str, x: Any) -> numpy.ndarray:
-    "A stream on the host, at least one axis; numbers must be finite."
-    x = numpy.asarray(to_host(x))
-    if x.ndim < 1 or x.dtype.kind not in "biufM":
-        raise TypeError(f"{name} must be a stream (n, ...) of numbers, got {x.shape} {x.dtype}")
-    if x.dtype.kind == "f" and not numpy.isfinite(x).all():
+def _stream(name: str, x: Any, kinds: str = "biufM") -> numpy.ndarray:
+    "A stream on the host, at least one axis; what is missing or infinite is refused."
+    try:
+        x = numpy.asarray(to_host(x))
+    except ValueError:  # lists in a list
+        raise TypeError(f"{name} must be one stream (n, ...), got sequences of different "
+                        "lengths: take one by one") from None
+    if x.ndim < 1 or x.dtype.kind not in kinds:
+        hint = "; a text becomes ids first: Vocabulary.encode" if x.dtype.kind in "SU" else ""
+        raise TypeError(f"{name} must be a stream (n, ...) of numbers, got {x.shape} {x.dtype}"
+                        + hint)
+    if x.dtype.kind in "fM" and not numpy.isfinite(x).all():
         at = numpy.argwhere(~numpy.isfinite(x))[0].tolist()
         raise ValueError(f"{name} holds {x[tuple(at)]} at {at}: fill or drop it first")
     return x
+
+
+def _ids(ids: Any, size: int) -> numpy.ndarray:
+    "Ids on the host, checked; those of a device are moved."
+    ids = numpy.asarray(to_host(ids))
+    if ids.dtype.kind not in "iu" and ids.size:
+        raise TypeError(f"ids must be integers, got {ids.dtype}; Vocabulary.encode makes them")
+    if (wrong := ids[(ids < 0) | (ids >= size)]).size:
+        raise ValueError(f"ids must be in 0..{size - 1}, got {wrong[0]}")
+    return ids.astype("int64")
 
 # %% ../nbs/01-sequences.ipynb #e949dea0
 def windows(
@@ -158,7 +197,10 @@ def windows(
     stride: int = 1,  # s, from one window to the next
     target: Array | None = None,  # (n, ...) another stream to predict; None: x itself
 ) -> tuple[numpy.ndarray, numpy.ndarray]:  # inputs (span, N, ...), targets (horizon, N, ...)
-    "The windows of a stream and what follows each, @eq-seq-cut: read-only views, no copies."
+    """The windows of a stream and what follows each, @eq-seq-cut: read-only views, no copies.
+
+    ValueError for a stream that is too short or holds NaN, TypeError for one that is no numbers.
+    """
     x = _stream("x", x)
     y = x if target is None else _stream("target", target)
     span, horizon = _steps("span", span), _steps("horizon", horizon)
@@ -179,9 +221,13 @@ def split_in_time(
     *,
     gap: int = 0,  # steps left out between two parts
 ) -> tuple[slice, ...]:
-    "Blocks in time: slices for training, validation and test, or for any other parts."
+    """Blocks in time: slices for training, validation and test, or for any other parts.
+
+    ValueError for fractions that do not add up to 1, and where a part would be empty.
+    """
     n, gap = _steps("n", n), _steps("gap", gap, 0)
-    if not fractions or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
+    fractions = [float(f) for f in numpy.ravel(fractions)]
+    if not fractions or not all(f > 0 for f in fractions) or not abs(sum(fractions) - 1) <= 1e-9:
         raise ValueError(f"fractions must be above 0 and add up to 1, got {fractions}")
     left = n - gap * (len(fractions) - 1)
     ends = [round(left * sum(fractions[:i])) for i in range(len(fractions) + 1)]
@@ -197,50 +243,75 @@ def rolling_origin(
     folds: int,
     *,
     gap: int = 0,  # steps left out between training and test
-) -> Iterator[tuple[slice, slice]]:  # training, test
-    "Test blocks one after the other, each with everything before it for training."
+) -> list[tuple[slice, slice]]:  # training, test
+    """Test blocks one after the other, each with everything before it for training.
+
+    The rolling origin of [@tashman2000out]. ValueError if there are too few steps.
+    """
     n, folds, gap = _steps("n", n), _steps("folds", folds), _steps("gap", gap, 0)
     size = n // (folds + 1)
     if size < 1 or n - folds * size <= gap:
         raise ValueError(f"{n} steps are too few for {folds} folds with gaps of {gap}")
-    for start in range(n - folds * size, n, size):
-        yield slice(0, start - gap), slice(start, start + size)
+    return [(slice(0, start - gap), slice(start, start + size))
+            for start in range(n - folds * size, n, size)]
 
 # %% ../nbs/01-sequences.ipynb #532b19e4
 class Standardiser:
-    "Shift and scale to mean 0 and deviation 1 on the training data, @eq-standardise."
+    """Shift and scale to mean 0 and standard deviation 1 on the training data, @eq-standardise.
+
+    TypeError or ValueError for what is no stream of finite numbers, and for another width.
+
+    >>> scale = Standardiser([1.0, 3.0])
+    >>> scale([1.0, 2.0, 5.0]).tolist()
+    [-1.0, 0.0, 3.0]
+    """
 
     def __init__(
         self,
         train: Array,  # (n, ...) the training part only
     ):
-        train = _stream("train", train).astype("float64")
+        train = _stream("train", train, "biuf").astype("float64")
         if not len(train):
-            raise ValueError("train is empty")
-        self.mean, deviation = train.mean(axis=0), train.std(axis=0)
-        self.deviation = numpy.where(deviation > 0, deviation, 1.0)  # a constant stays a constant
-
-    def _like(self, x: Array) -> tuple[Array, Array]:
-        dtype = x.dtype if x.dtype.kind == "f" else "float64"
-        return tuple(namespace(x).asarray(a, dtype=dtype) for a in (self.mean, self.deviation))
+            raise ValueError("train is empty: give it the steps of the training part")
+        constant = (train == train[0]).all(axis=0)  # is only shifted; its std may round above 0
+        self.mean = numpy.where(constant, train[0], train.mean(axis=0))
+        self.deviation = numpy.where(constant, 1.0, train.std(axis=0))
 
     def __call__(self, x: Array) -> Array:
         "Standardised values, of the type and on the device of `x` (..., as the mean)."
-        mean, deviation = self._like(x)
+        x, mean, deviation = _with_scale(self, x)
         return (x - mean) / deviation
 
     def undo(self, z: Array) -> Array:
         "Back to the units of the data."
-        mean, deviation = self._like(z)
+        z, mean, deviation = _with_scale(self, z)
         return z * deviation + mean
 
+
+def _with_scale(scale: Standardiser, x: Any) -> tuple[Array, Array, Array]:
+    "Values, and the mean and deviation beside them."
+    x, width = x if hasattr(x, "dtype") else asarray(x), scale.mean.shape
+    if tuple(x.shape[x.ndim - len(width):]) != width:
+        raise ValueError(f"expected (..., {', '.join(map(str, width))}) as the training part, "
+                         f"got {tuple(x.shape)}")
+    dtype = x.dtype if x.dtype.kind == "f" else "float64"
+    return x, *(namespace(x).asarray(a, dtype=dtype) for a in (scale.mean, scale.deviation))
+
 # %% ../nbs/01-sequences.ipynb #5cfaa06a
+def _cut(x: Any) -> Array:
+    "Windows (span, N, ...) with at least one step."
+    x = x if hasattr(x, "shape") else asarray(x)
+    if x.ndim < 1 or not len(x):
+        raise ValueError(f"windows are (span, N, ...) with a span of 1 or more, got {x.shape}")
+    return x
+
+
 def persistence(
     x: Array,  # (span, N, ...) windows
     horizon: int = 1,
 ) -> Array:  # (horizon, N, ...)
     "The last value again, for every step ahead."
-    return stack([x[-1]] * _steps("horizon", horizon))
+    return stack([_cut(x)[-1]] * _steps("horizon", horizon))
 
 
 def seasonal(
@@ -248,71 +319,83 @@ def seasonal(
     period: int,
     horizon: int = 1,
 ) -> Array:  # (horizon, N, ...)
-    "The value one period before the step that is predicted."
-    if _steps("period", period) > len(x):
+    "The value one period before the step. ValueError if the windows are shorter than a period."
+    x, period, horizon = _cut(x), _steps("period", period), _steps("horizon", horizon)
+    if period > len(x):
         raise ValueError(f"a period of {period} needs windows of that span, got {len(x)}")
-    return stack([x[len(x) - period + j % period] for j in range(_steps("horizon", horizon))])
+    return stack([x[len(x) - period + j % period] for j in range(horizon)])
 
 
 def moving_average(
-    x: Array,  # (span, N, ...) windows of floats
+    x: Array,  # (span, N, ...) windows of numbers
     horizon: int = 1,
 ) -> Array:  # (horizon, N, ...)
     "The mean of the window, for every step ahead."
-    return stack([x.mean(axis=0)] * _steps("horizon", horizon))
+    return stack([_cut(x).mean(axis=0)] * _steps("horizon", horizon))
 
 # %% ../nbs/01-sequences.ipynb #3ea59543
 class Unigram:
-    "Tokens by their frequency alone."
+    """Tokens by their frequency alone.
+
+    TypeError for ids that are no integers, ValueError for ids outside 0..V-1 and for no tokens.
+
+    >>> Unigram([0, 0, 1], size=3).probabilities.round(2).tolist()
+    [0.5, 0.33, 0.17]
+    """
 
     def __init__(
         self,
-        ids: Array,  # (n,) training tokens
+        ids: Array,  # training tokens, in any shape
         size: int,  # V, of the vocabulary
         smoothing: float = 1.0,  # added to every count
     ):
-        counts = numpy.bincount(_ids(ids, size), minlength=size) + smoothing
+        size = _steps("size", size)
+        if not 0 <= smoothing < float("inf"):
+            raise ValueError(f"smoothing must be a number of 0 or more, got {smoothing}")
+        counts = numpy.bincount(_ids(ids, size).ravel(), minlength=size) + smoothing
         if not counts.sum() > 0:
-            raise ValueError("there are no tokens to count")
+            raise ValueError("there are no tokens to count, and smoothing is 0")
         self.probabilities = counts / counts.sum()  # (V,)
         self.most_frequent = int(counts.argmax())
 
     def cross_entropy(self, ids: Array) -> float:
         "Mean of -ln p over the tokens: nats per token."
+        ids = _ids(ids, len(self.probabilities))
+        if not ids.size:
+            raise ValueError("there are no tokens to score")
         with numpy.errstate(divide="ignore"):
-            return float(-numpy.log(self.probabilities[_ids(ids, len(self.probabilities))]).mean())
-
-
-def _ids(ids: Any, size: int) -> numpy.ndarray:
-    "Ids on the host, checked; those of a device are moved."
-    ids = numpy.asarray(to_host(ids))
-    if ids.dtype.kind not in "iu" and ids.size:
-        raise TypeError(f"ids must be integers, got {ids.dtype}")
-    if (wrong := ids[(ids < 0) | (ids >= size)]).size:
-        raise ValueError(f"ids must be in 0..{size - 1}, got {wrong[0]}")
-    return ids.astype("int64")
+            return float(-numpy.log(self.probabilities[ids]).mean())
 
 # %% ../nbs/01-sequences.ipynb #937bdaf6
 def autocorrelation(
     x: Array,  # (n,)
     lags: int,
 ) -> numpy.ndarray:  # (lags + 1,), the first is 1
-    "Correlation of a stream with itself, @eq-autocorrelation."
-    x = _stream("x", x).astype("float64")
-    if x.ndim != 1 or not 0 <= lags < len(x):
-        raise ValueError(f"lags must be in 0..n-1 for a stream (n,), got {lags} for {x.shape}")
-    x = x - x.mean()
-    if not (total := x @ x) > 0:
+    """Correlation of a stream with itself, @eq-autocorrelation.
+
+    ValueError for a constant stream, for NaN, and for a lag that is not below n.
+    """
+    x, lags = _stream("x", x, "biuf").astype("float64"), _steps("lags", lags, 0)
+    if x.ndim > 1 or lags >= len(x):
+        raise ValueError(f"lags must be below n, and x one stream (n,); got {lags} for {x.shape}")
+    if (x == x[0]).all():
         raise ValueError("a constant stream has no autocorrelation")
-    return numpy.array([x[k:] @ x[: len(x) - k] / total for k in range(lags + 1)])
+    x = x / abs(x).max()  # so that no square is too large
+    x = x - x.mean()
+    return numpy.array([x[k:] @ x[: len(x) - k] for k in range(lags + 1)]) / (x @ x)
 
 
 def confidence_band(
     n: int,  # steps
     level: float = 0.95,
 ) -> float:  # half its width
-    "Where autocorrelations of n independent values stay with this probability, one by one."
-    return NormalDist().inv_cdf(0.5 + level / 2) / n**0.5
+    """Where autocorrelations of n independent values stay with this probability, one by one.
+
+    The normal approximation of [@bartlett1946theoretical]. ValueError unless 0 < level < 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}")
+    return NormalDist().inv_cdf(0.5 + level / 2) / _steps("n", n) ** 0.5
 
 # %% ../nbs/01-sequences.ipynb #1810333e
 @functools.cache
@@ -327,7 +410,10 @@ def words(
     text: str,
     lower: bool = False,  # 'The' and 'the' are one word
 ) -> list[str]:
-    "The words and punctuation marks of a text."
+    "The words and punctuation marks of a text, in any script. TypeError for what is no text."
+    if not isinstance(text, str):
+        raise TypeError(f"words reads one text, a str, got {type(text).__name__}: decode bytes, "
+                        "and take the texts of a list one by one")
     found = []
     for kind, group in groupby(text.lower() if lower else text, _kind):
         if kind == "word":
@@ -337,20 +423,24 @@ def words(
     return found
 
 # %% ../nbs/01-sequences.ipynb #f8450b60
-class UnknownTokenError(ValueError):
-    "A token is not in the vocabulary, which has no entry for unknown ones."
-
-
 class Vocabulary:
-    "Tokens with ids 0, 1, ..., V-1."
+    """Tokens with ids 0, 1, ..., V-1; `build_vocabulary` makes one.
+
+    >>> v = Vocabulary(["<unk>", "the", "cat"], unknown="<unk>")
+    >>> v.encode(["the", "dog"]).tolist(), v.decode([2])
+    ([1, 0], ['cat'])
+    """
 
     def __init__(
         self,
         tokens: Iterable[str],  # all different, in the order of their ids
         unknown: str | None = None,  # the one that stands for all others
+        special: Iterable[str] = (),  # others that are no text: "<pad>", "<eos>"
     ):
-        self.tokens, self.unknown = _checked_tokens(tokens, unknown), unknown
+        names = {*special, *([] if unknown is None else [unknown])}
+        self.tokens, self.unknown = _checked_tokens(tokens, names), unknown
         self.ids = {token: i for i, token in enumerate(self.tokens)}
+        self.of_characters = all(len(token) == 1 for token in self.ids.keys() - names)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -359,35 +449,52 @@ class Vocabulary:
         return token in self.ids
 
     def encode(self, tokens: Iterable[str]) -> numpy.ndarray:  # (n,) int64
-        "The ids of tokens; a text is encoded character by character."
-        if isinstance(tokens, str) and any(len(t) > 1 for t in self.tokens if t != self.unknown):
-            raise TypeError("this is a vocabulary of words, but got a text: encode(words(text))")
-        tokens, other = list(tokens), self.ids.get(self.unknown)
+        "The ids of tokens; a text is encoded character by character. Or `UnknownTokenError`."
+        tokens, other = _checked_text(self, tokens), self.ids.get(self.unknown)
         found = [self.ids.get(token, other) for token in tokens]
         if None in found:
-            at = found.index(None)
-            raise UnknownTokenError(f"the token {tokens[at]!r} at position {at} is not among the "
-                                    f"{len(self)} of the vocabulary, none of which is for unknown "
-                                    "ones: build_vocabulary(stream, unknown='<unk>')")
+            raise _unknown(self, tokens, found.index(None))
         return numpy.array(found, dtype="int64")
 
     def decode(self, ids: Array) -> list[str]:  # (n,) integers
-        "The tokens of ids."
-        return [self.tokens[i] for i in _ids(ids, len(self)).tolist()]
+        "The tokens of ids. ValueError for an id outside 0..V-1."
+        if (ids := _ids(ids, len(self))).ndim != 1:
+            raise ValueError(f"ids must be one sequence (n,), got {ids.shape}: take one by one")
+        return [self.tokens[i] for i in ids.tolist()]
 
 # %% ../nbs/01-sequences.ipynb #9495f76a
-def _checked_tokens(tokens: Iterable[str], unknown: str | None) -> list[str]:
+class UnknownTokenError(ValueError):
+    "A token is not in the vocabulary, which has no entry for unknown ones."
+
+
+def _unknown(vocabulary: Vocabulary, tokens: list[str], at: int) -> UnknownTokenError:
+    return UnknownTokenError(
+        f"the token {tokens[at]!r} at position {at} is not among the {len(vocabulary)} of the "
+        "vocabulary, none of which is for unknown ones: build_vocabulary(stream, unknown='<unk>')")
+
+
+def _checked_tokens(tokens: Iterable[str], names: set[str]) -> list[str]:
     tokens = list(tokens)
-    if wrong := [t for t in tokens if not isinstance(t, str)]:
+    if wrong := [t for t in [*tokens, *names] if not isinstance(t, str)]:
         raise TypeError(f"tokens are text, got {wrong[0]!r}")
     if len(set(tokens)) < len(tokens):
         twice, _ = Counter(tokens).most_common(1)[0]
         raise ValueError(f"the token {twice!r} stands twice in the vocabulary")
-    if unknown is not None and unknown not in tokens:
-        raise ValueError(f"the unknown token {unknown!r} is not in the vocabulary")
+    if missing := sorted(names - set(tokens)):
+        raise ValueError(f"the unknown or special token {missing[0]!r} is not in the vocabulary")
     return tokens
 
 
+def _checked_text(vocabulary: Vocabulary, tokens: Iterable[str]) -> list[str]:
+    if isinstance(tokens, str) and not vocabulary.of_characters:
+        raise TypeError("this is a vocabulary of words, but got a text: encode(words(text))")
+    tokens = list(tokens)
+    for kind in set(map(type, tokens)):
+        if not issubclass(kind, str):
+            raise TypeError(f"tokens are text, got one of type {kind.__name__}")
+    return tokens
+
+# %% ../nbs/01-sequences.ipynb #6a95ad6f
 def build_vocabulary(
     stream: Iterable[str],  # tokens to count; a text is a stream of characters
     *,
@@ -395,13 +502,25 @@ def build_vocabulary(
     unknown: str | None = "<unk>",  # stands for them; None: `encode` refuses what it does not know
     special: Iterable[str] = (),  # tokens with the first ids: "<pad>", "<eos>"
 ) -> Vocabulary:
-    "The tokens of a stream: special ones, the unknown one, then the frequent ones first."
+    """The tokens of a stream: special ones, the unknown one, then the frequent ones first.
+
+    TypeError for tokens that are no text, ValueError for a special one that is given twice.
+
+    >>> build_vocabulary("banana", special=["<pad>"]).tokens
+    ['<pad>', '<unk>', 'a', 'n', 'b']
+    """
     if _steps("min_count", min_count) > 1 and unknown is None:
         raise ValueError(f"min_count={min_count} leaves tokens out: give them a name, unknown")
+    if isinstance(special, str):
+        raise TypeError(f"special is a list of tokens: [{special!r}]")
+    special = list(special)
     first = [*special, *([] if unknown is None else [unknown])]
-    counts = sorted(Counter(stream).items(), key=lambda item: (-item[1], item[0]))
-    return Vocabulary([*first, *(t for t, c in counts if c >= min_count and t not in first)],
-                      unknown)
+    counts = Counter(iter(stream))
+    if wrong := [t for t in counts if not isinstance(t, str)]:
+        raise TypeError(f"tokens are text, got {wrong[0]!r}")
+    rest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return Vocabulary([*first, *(t for t, c in rest if c >= min_count and t not in first)],
+                      unknown, special)
 
 # %% ../nbs/01-sequences.ipynb #05859599
 def one_hot(
@@ -409,17 +528,26 @@ def one_hot(
     size: int,  # V
     dtype: Any = None,  # None: the setting `dtype`
 ) -> Array:  # (..., V), on the device of the ids; those of lists where arrays are born
-    "Vectors with a 1 at the place of each id."
-    ids = ids if hasattr(ids, "dtype") else asarray(ids)
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"ids must be integers, got {ids.dtype}")
+    """Vectors with a 1 at the place of each id, @eq-one-hot.
+
+    TypeError for ids that are no integers. ValueError for host ids outside 0..V-1; on a device
+    they are not looked at, and give rows of zeros.
+    """
+    ids, size = ids if hasattr(ids, "dtype") else asarray(ids), _steps("size", size)
+    if ids.dtype.kind not in "iu" and ids.size:
+        raise TypeError(f"ids must be integers, got {ids.dtype}; Vocabulary.encode makes them")
     if not is_device(ids):  # a look at the values would wait for the device
         _ids(ids, size)
     return (ids[..., None] == arange(size, like=ids)).astype(dtype or settings().dtype)
 
 # %% ../nbs/01-sequences.ipynb #36d3b2d1
 class Streams:
-    "One long stream as B contiguous ones, in chunks of T steps, with targets; see `__iter__`."
+    """One long stream as B contiguous ones, in chunks of T steps, each with its targets. TypeError
+    or ValueError for what is no stream of finite numbers, or too short for B streams.
+
+    >>> [x.tolist() for x, _ in Streams([0, 1, 2, 3, 4, 5, 6], batch_size=2, steps=2)]
+    [[[0, 3], [1, 4]], [[2, 5]]]
+    """
 
     def __init__(
         self,
@@ -429,16 +557,17 @@ class Streams:
         steps: int,  # T; the last chunk may be shorter
         target: Array | None = None,  # (n, ...) wanted at each step; None: the next value of x
     ):
-        self.x, self.y = _stream("x", x), None if target is None else _stream("target", target)
+        x = _stream("x", x)
+        self.x, self.y = (x[:-1], x[1:]) if target is None else (x, _stream("target", target))
         self.batch_size, self.steps = _steps("batch_size", batch_size), _steps("steps", steps)
-        if self.y is None:
-            self.x, self.y = self.x[:-1], self.x[1:]
         if len(self.x) != len(self.y):
-            raise ValueError(f"target has {len(self.y)} steps, x has {len(self.x)}")
+            raise ValueError(f"target has {len(self.y)} steps, x has {len(x)}")
         self.length = len(self.x) // self.batch_size  # of each of the B streams
         if not self.length:
-            raise ValueError(f"{len(self.x)} steps are too few for {batch_size} streams")
+            raise ValueError(f"{len(x)} steps are too few for {batch_size} streams: at least "
+                             f"{batch_size + (target is None)} are needed")
         self.left_out = len(self.x) - self.length * self.batch_size  # steps at the end
+        self.examples = self.batch_size * self.length / self.steps  # pieces of T steps, and a part
 
     def __len__(self) -> int:
         return -(-self.length // self.steps)
@@ -457,31 +586,42 @@ def pad(
     *,
     value: Any = 0,  # what stands in the padding
 ) -> tuple[numpy.ndarray, numpy.ndarray]:  # (T, B, ...) and lengths (B,), both on the host
-    "Sequences of different lengths in one array, filled up at the end."
-    found = [numpy.asarray(to_host(s)) for s in sequences]
+    """Sequences of different lengths in one array, filled up at the end.
+
+    TypeError for what is no sequence of numbers. ValueError for an empty one, for NaN in one, for
+    steps of different shapes, and for a `value` that their type cannot hold.
+    """
+    found = [_stream(f"sequence {b}", s, "biuf") for b, s in enumerate(sequences)]
     if not found:
         raise ValueError("there are no sequences to pad")
     for b, s in enumerate(found):
-        if s.ndim < 1 or not len(s):
+        if not len(s):
             raise ValueError(f"sequence {b} is empty: leave it out")
         if s.shape[1:] != found[0].shape[1:]:
             raise ValueError(f"sequence {b} has steps of shape {s.shape[1:]}, "
                              f"sequence 0 of {found[0].shape[1:]}")
     lengths = numpy.array([len(s) for s in found])
-    shape = (lengths.max(), len(found), *found[0].shape[1:])
-    padded = numpy.full(shape, value, dtype=numpy.result_type(*{s.dtype for s in found}))
+    shape, dtype = (lengths.max(), len(found)), numpy.result_type(*{s.dtype for s in found})
+    with numpy.errstate(invalid="ignore"):
+        filled = numpy.asarray(value).astype(dtype)
+    if dtype.kind != "f" and not numpy.all(filled == value):
+        raise ValueError(f"padding of {value!r} is no {dtype}, the type of the sequences")
+    padded = numpy.full((*shape, *found[0].shape[1:]), filled)
     for b, s in enumerate(found):
         padded[: len(s), b] = s
     return padded, lengths
 
-
+# %% ../nbs/01-sequences.ipynb #910bbfb9
 def unpad(
     padded: Array,  # (T, B, ...)
     lengths: Array,  # (B,) integers
 ) -> list[numpy.ndarray]:  # each (T_b, ...)
-    "The sequences of a padded array, without the padding."
+    "The sequences of a padded array, without the padding. ValueError for lengths that do not fit."
     padded, lengths = numpy.asarray(to_host(padded)), numpy.asarray(to_host(lengths))
-    if lengths.shape != padded.shape[1:2] or ((lengths < 1) | (lengths > len(padded))).any():
+    if padded.ndim < 2:
+        raise ValueError(f"padded must be (T, B, ...), got {padded.shape}")
+    if (lengths.shape != padded.shape[1:2] or lengths.dtype.kind not in "iu"
+            or ((lengths < 1) | (lengths > len(padded))).any()):
         raise ValueError(f"lengths must be (B={padded.shape[1]},) integers in 1..T={len(padded)}, "
                          f"got {lengths.tolist()}")
     return [padded[:n, b] for b, n in enumerate(lengths.tolist())]
@@ -506,13 +646,14 @@ class World:
 
     def take(self, number: int, person: str, thing: str) -> None:
         "Somebody picks up a thing, which is therefore where they are."
+        _let_go(self, None, thing)
         self.holder[thing], self.handled[thing] = person, number
         if person in self.place:
             self.place[thing], self.told[thing] = self.place[person], self.told[person]
 
     def drop(self, number: int, person: str, thing: str) -> None:
         "Somebody puts a thing down where they are."
-        del self.holder[thing]
+        _let_go(self, person, thing)
         self.handled[thing] = number
 
     def where(self, name: str) -> tuple[str, tuple[int, ...]] | None:  # answer, support
@@ -522,10 +663,17 @@ class World:
 
     def before(self, thing: str, place: str) -> tuple[str, tuple[int, ...]] | None:
         "Where a thing was before it was last brought to a place, and three sentences."
-        for start, told, end, arrived, taken in reversed(self.trips.get(thing, [])):
-            if end == place:
-                return start, (taken, arrived, told)
-        return None
+        trips = reversed(self.trips.get(thing, []))
+        return next(((start, (taken, arrived, told)) for start, told, end, arrived, taken in trips
+                     if end == place), None)
+
+# %% ../nbs/01-sequences.ipynb #b26415b6
+def _let_go(world: World, person: str | None, thing: str) -> None:
+    "Free a thing from the hands of a person, or of nobody. ValueError if it is in others."
+    if (holder := world.holder.get(thing)) != person:
+        raise ValueError(f"the {thing} is held by {holder or 'nobody'}, "
+                         f"expected {person or 'nobody'}")
+    world.holder.pop(thing, None)
 
 # %% ../nbs/01-sequences.ipynb #8e0c8a30
 PEOPLE = ("Mary", "John", "Sandra", "Daniel")
@@ -538,7 +686,7 @@ _VERBS = {
     "take": ("got", "took", "grabbed", "picked up"),
     "drop": ("dropped", "left", "discarded", "put down"),
 }
-TASKS = {  # name -> (are there things?, mean number of sentences before a question)
+TASKS = {  # name -> (are there things?, sentences from one question to the next, on average)
     "one fact": (False, 2), "two facts": (True, 4.3), "three facts": (True, 14.8),
     "yes or no": (True, 2.1), "deduction": (False, 8),
 }
@@ -650,8 +798,14 @@ def stories(
     questions: int = 5,  # in each story
     seed: int | None = None,
 ) -> list[Story]:
-    "Stories with questions, exact answers and the sentences that support them."
-    if task not in TASKS:
+    """Stories with questions, exact answers and the sentences that support them.
+
+    In the manner of [@weston2015towards]. ValueError for an unknown task.
+
+    >>> stories("one fact", 1, questions=1, seed=0)[0].questions[0][:2]
+    ('Where is Daniel?', 'hallway')
+    """
+    if not isinstance(task, str) or task not in TASKS:
         raise ValueError(f"unknown task {task!r}: known are {', '.join(map(repr, TASKS))}")
     rng, questions = generator(seed), _steps("questions", questions)
     make = functools.partial(_told, task=task) if task != "deduction" else _deduced
@@ -659,7 +813,7 @@ def stories(
 
 # %% ../nbs/01-sequences.ipynb #3dc75eb5
 def write_stories(told: Iterable[Story]) -> str:
-    "Stories as text in the format of bAbI."
+    "Stories as text in the format of bAbI. ValueError for a question after the end of its story."
     lines = []
     for story in told:
         asked, numbers, line = list(story.questions), {}, 0
@@ -673,21 +827,31 @@ def write_stories(told: Iterable[Story]) -> str:
                 line += 1
                 numbers[n] = line
                 lines.append(f"{line} {sentence}")
+        if asked:
+            raise ValueError(f"{asked[0].text!r} is asked after sentence {asked[0].after} of "
+                             f"{len(story.sentences)}, or after a later question")
     return "".join(f"{line}\n" for line in lines)
 
-
-def read_stories(text: str) -> list[Story]:
-    "Stories from text in the format of bAbI; a line with number 1 begins a new one."
+# %% ../nbs/01-sequences.ipynb #c1609b70
+def read_stories(
+    text: str,  # lines; number 1 begins a new story
+) -> list[Story]:
+    "Stories from text in the format of bAbI. ValueError for a line that does not fit it."
+    if not isinstance(text, str):
+        raise TypeError(f"expected the text itself, a str, got {type(text).__name__}")
     told, place = [], {}
-    for line in text.splitlines():
+    for line in filter(str.strip, text.splitlines()):
         number, _, rest = line.partition(" ")
         if number == "1":
             told.append(Story([], []))
             place = {}
-        if not told or not number.isdecimal():
-            raise ValueError(f"expected a line that begins with its number, from 1, got {line!r}")
+        if not told or not number.isdecimal() or rest.count("\t") not in (0, 2):
+            raise ValueError("expected lines 'number sentence' and 'number question\\tanswer\\t"
+                             f"numbers of sentences', from 1, got {line!r}")
         if "\t" in rest:
             question, answer, support = rest.split("\t")
+            if wrong := [s for s in support.split() if s not in place]:
+                raise ValueError(f"line {wrong[0]} is no sentence before the question {line!r}")
             facts = tuple(place[s] for s in support.split())
             after = len(told[-1].sentences)
             told[-1].questions.append(Question(question.strip(), answer, facts, after))
@@ -698,7 +862,7 @@ def read_stories(text: str) -> list[Story]:
 
 # %% ../nbs/01-sequences.ipynb #fec4986d
 def digits() -> tuple[numpy.ndarray, numpy.ndarray]:  # (8, N, 8) rows of pixels 0..16, (N,) labels
-    "The 1,797 handwritten digits of scikit-learn, row by row."
+    "The 1,797 handwritten digits of scikit-learn [@alpaydin1998optical], row by row."
     with gzip.open(packaged("sklearn", "datasets/data/digits.csv.gz"), "rt") as file:
         data = numpy.loadtxt(file, delimiter=",")
     return data[:, :64].reshape(-1, 8, 8).swapaxes(0, 1), data[:, 64].astype("int64")
@@ -734,8 +898,11 @@ FILES = {
 def fetch(
     name: str,  # one of FILES
 ) -> Path:
-    "A data file by name, downloaded once and checked by its hash."
-    if name not in FILES:
+    """A data file by name, downloaded once and checked by its hash.
+
+    ValueError for an unknown name; `FetchError` if it cannot be had, or offline.
+    """
+    if not isinstance(name, str) or name not in FILES:
         raise ValueError(f"no data file is called {name!r}: known are {', '.join(FILES)}")
     file, now = FILES[name], settings()
     folder = os.environ.get("RNNTEXT_SHARED_DATA")
@@ -798,6 +965,6 @@ def _download(file: DataFile, path: Path) -> None:
 def read_text(
     name: str,  # one of FILES
 ) -> str:
-    "The text of a data file, without the licence that may stand around it."
+    "The text of a data file, without the licence around it. Raises what `fetch` raises."
     data, part = fetch(name).read_bytes(), FILES[name].part
     return (data[slice(*part)] if part else data).decode("utf-8")

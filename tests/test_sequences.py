@@ -1,5 +1,6 @@
 """Windows, splits, vocabularies, batches, stories and data files, each against another answer."""
 
+import doctest
 import gzip
 import hashlib
 import http.server
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 import rnntext.sequences as seq
 from rnntext import backend as library
 from rnntext.backend import asarray, is_device, to_host
+from rnntext.learn import evaluate
 
 few = settings(max_examples=40, deadline=None)
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60)  # surrogates too
@@ -27,6 +29,86 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60)  # surroga
 def needs(package):
     found = importlib.util.find_spec(package)
     return pytest.mark.skipif(found is None, reason=f"{package} is not installed")
+
+
+def test_the_examples_of_the_docstrings(fresh_library):
+    found = doctest.testmod(seq)
+    assert found.attempted >= 7 and not found.failed
+
+
+# Calls that are wrong: what came, what was expected.
+
+STEPS = np.arange(10.0)
+DATES = np.array(["2020-01-01", "NaT"], "datetime64[D]")
+ENDS = np.array(["2020-01-01", "2020-01-02"], "datetime64[D]")
+LINE = "1 Mary went to the garden.\n2 Where?\tgarden"
+SCALE = seq.Standardiser(np.arange(10.0).reshape(5, 2))
+WRONG = {
+    "windows of text": (lambda: seq.windows(["a", "b"], 1), TypeError, "becomes ids first"),
+    "windows of nothing": (lambda: seq.windows(None, 1), TypeError, "stream .n, ....* object"),
+    "windows of a number": (lambda: seq.windows(3.0, 1), TypeError, r"got \(\) float64"),
+    "windows of lists": (lambda: seq.windows([[1, 2], [3]], 1), TypeError, "different lengths"),
+    "windows without a date": (lambda: seq.windows(DATES, 1), ValueError, r"holds NaT at \[1\]"),
+    "an empty stream": (lambda: seq.windows([], 1), ValueError, "need 2 steps, got 0"),
+    "one fraction": (lambda: seq.split_in_time(10, 0.5), ValueError, r"add up to 1, got \[0.5\]"),
+    "a NaN fraction": (lambda: seq.split_in_time(10, (np.nan, 1)), ValueError, "add up to 1"),
+    "a wide gap": (lambda: seq.split_in_time(10, gap=20), ValueError, "10 steps are too few"),
+    "many folds": (lambda: seq.rolling_origin(3, 10), ValueError, "3 steps are too few for 10"),
+    "scale of dates": (lambda: seq.Standardiser(ENDS), TypeError, "numbers, got .* datetime64"),
+    "another width": (lambda: SCALE(np.ones((4, 3))), ValueError, r"\(..., 2\).*got \(4, 3\)"),
+    "a width of 1": (lambda: SCALE(np.ones((4, 1))), ValueError, r"\(..., 2\).*got \(4, 1\)"),
+    "undo of a width": (lambda: SCALE.undo([1.0]), ValueError, r"\(..., 2\).*got \(1,\)"),
+    "no window": (lambda: seq.persistence(np.ones((0, 3))), ValueError, r"got \(0, 3\)"),
+    "no mean": (lambda: seq.moving_average(np.ones((0, 3))), ValueError, r"got \(0, 3\)"),
+    "half a period": (lambda: seq.seasonal(STEPS, 2.5), ValueError, "period must be an integer"),
+    "a size in words": (lambda: seq.Unigram([1], "3"), ValueError, "size must be an integer"),
+    "a smoothing": (lambda: seq.Unigram([1], 3, smoothing=-1), ValueError, "0 or more, got -1"),
+    "nothing to score": (lambda: seq.Unigram([1], 3).cross_entropy([]), ValueError, "no tokens"),
+    "text as ids": (lambda: seq.Unigram(["a"], 3), TypeError, "Vocabulary.encode makes them"),
+    "half a lag": (lambda: seq.autocorrelation(STEPS, 2.0), ValueError, "lags must be an integer"),
+    "too many lags": (lambda: seq.autocorrelation(STEPS, 10), ValueError, "below n.*got 10"),
+    "lags of dates": (lambda: seq.autocorrelation(ENDS, 1), TypeError, "numbers, got"),
+    "a constant": (lambda: seq.autocorrelation(np.full(1000, 0.1), 1), ValueError, "constant"),
+    "a band in percent": (lambda: seq.confidence_band(10, 95), ValueError, "0 and 1, got 95"),
+    "a band of nothing": (lambda: seq.confidence_band(0), ValueError, "1 or more, got 0"),
+    "words of a list": (lambda: seq.words(["ab", "c"]), TypeError, "one text, a str, got list"),
+    "words of bytes": (lambda: seq.words(b"ab"), TypeError, "got bytes: decode"),
+    "an id as token": (lambda: seq.Vocabulary(["a"]).encode([1]), TypeError, "type int"),
+    "ids of two texts": (lambda: seq.Vocabulary(["a"]).decode([[0]]), ValueError, r"\(1, 1\)"),
+    "one id": (lambda: seq.Vocabulary(["a"]).decode(0), ValueError, r"\(n,\), got \(\)"),
+    "no stream": (lambda: seq.build_vocabulary(None), TypeError, "not iterable"),
+    "numbers to count": (lambda: seq.build_vocabulary([1, 2]), TypeError, "text, got 1"),
+    "special letters": (lambda: seq.build_vocabulary("ab", special="<pad>"), TypeError, "list"),
+    "a special twice": (lambda: seq.build_vocabulary("a", special=["<unk>"]), ValueError, "twice"),
+    "half a size": (lambda: seq.one_hot([0], 2.0), ValueError, "size must be an integer"),
+    "one step": (lambda: seq.Streams([1.0], batch_size=1, steps=1), ValueError, "at least 2"),
+    "numbers to pad": (lambda: seq.pad([1, 2]), TypeError, "sequence 0 must be a stream"),
+    "text to pad": (lambda: seq.pad([["a"], ["b", "c"]]), TypeError, "becomes ids first"),
+    "a hole to pad": (lambda: seq.pad([[1.0], [2.0, np.nan]]), ValueError, "1 holds nan at .1"),
+    "NaN among ids": (lambda: seq.pad([[1]], value=np.nan), ValueError, "nan is no int64"),
+    "half an id": (lambda: seq.pad([[1]], value=0.5), ValueError, "0.5 is no int64"),
+    "a large byte": (lambda: seq.pad([np.uint8([1])], value=300), ValueError, "300 is no uint8"),
+    "one axis": (lambda: seq.unpad(np.ones(3), [1]), ValueError, r"\(T, B, ...\), got \(3,\)"),
+    "half a length": (lambda: seq.unpad(np.ones((3, 1)), [1.5]), ValueError, "integers in 1..T=3"),
+    "a list of tasks": (lambda: seq.stories(["one fact"], 1), ValueError, "known are"),
+    "half a story": (lambda: seq.stories("one fact", 1.5), ValueError, "count must be"),
+    "nothing to read": (lambda: seq.read_stories(None), TypeError, "a str, got NoneType"),
+    "no support": (lambda: seq.read_stories(LINE), ValueError, "answer.*got '2 Where"),
+    "a later support": (lambda: seq.read_stories(LINE + "\t9"), ValueError, "line 9 is no"),
+    "a late question": (lambda: seq.write_stories([seq.Story(["a."], [
+        seq.Question("q?", "a", (0,), 7)])]), ValueError, "after sentence 7 of 1"),
+    "nothing dropped": (lambda: seq.World().drop(0, "Mary", "apple"), ValueError, "by nobody"),
+    "an infinite price": (lambda: seq.log_returns([1, np.inf]), ValueError, r"got inf at \[1\]"),
+    "one price": (lambda: seq.log_returns(1.0), TypeError, "stream"),
+    "a list of files": (lambda: seq.fetch(["timemachine"]), ValueError, "known are"),
+}
+
+
+@pytest.mark.parametrize("call", WRONG)
+def test_wrong_calls_are_named(call):
+    run, kind, words = WRONG[call]
+    with pytest.raises(kind, match=words):
+        run()
 
 
 # Windows
@@ -68,6 +150,13 @@ def test_windows_of_two_streams_are_views():
     assert np.shares_memory(inputs, x) and np.shares_memory(targets, y)
     with pytest.raises(ValueError, match="read-only"):
         inputs[0, 0] = 1
+
+
+def test_a_window_may_be_as_long_as_the_stream_allows():
+    inputs, targets = seq.windows(range(5), 4)
+    assert inputs.tolist() == [[0], [1], [2], [3]] and targets.tolist() == [[4]]
+    inputs, _ = seq.windows(ENDS, 1)
+    assert inputs.dtype.kind == "M" and inputs.shape == (1, 1)
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
@@ -165,6 +254,9 @@ def test_standardiser_knows_only_what_it_was_given():
     assert (seq.Standardiser(x[:10])(x) == x).all()  # a constant stays a constant
     with pytest.raises(ValueError, match="empty"):
         seq.Standardiser(x[:0])
+    tenth = seq.Standardiser(np.full((7, 2), 0.1))  # whose mean is not 0.1 in float64
+    assert (tenth([[0.1, 0.1]]) == 0).all() and tenth.deviation.tolist() == [1, 1]
+    assert np.allclose(tenth.undo(tenth(np.ones((3, 2)))), 1)
 
 
 def test_baselines_by_a_loop(backend):
@@ -205,6 +297,8 @@ def test_autocorrelation_of_a_known_process():
     noise = seq.autocorrelation(rng.standard_normal(20_000), 1000)[1:]
     assert 0.03 < (abs(noise) > seq.confidence_band(20_000)).mean() < 0.07
     assert abs(seq.confidence_band(100) - 0.196) < 1e-3
+    large = seq.autocorrelation(1e200 * noise[:50], 3)
+    np.testing.assert_allclose(large, seq.autocorrelation(noise[:50], 3), atol=1e-12)
     for wrong, words in ((np.ones(5), "constant"), (np.ones((5, 2)), "lags")):
         with pytest.raises(ValueError, match=words):
             seq.autocorrelation(wrong, 2)
@@ -239,6 +333,17 @@ def test_any_text_comes_back_from_its_characters(text):
     assert sorted(vocabulary.tokens) == sorted(set(text))
     counts = Counter(text)
     assert vocabulary.tokens == sorted(counts, key=lambda t: (-counts[t], t))
+
+
+@few
+@given(text=ANY_TEXT, late=ANY_TEXT)
+def test_characters_beside_special_tokens(text, late):
+    vocabulary = seq.build_vocabulary(text, special=["<pad>", "<eos>"])
+    assert vocabulary.tokens[:3] == ["<pad>", "<eos>", "<unk>"]
+    assert "".join(vocabulary.decode(vocabulary.encode(text))) == text
+    want = [c if c in text else "<unk>" for c in late]
+    assert vocabulary.decode(vocabulary.encode(late)) == want
+    assert vocabulary.encode(["<eos>"]).tolist() == [1]
 
 
 @few
@@ -280,8 +385,12 @@ def test_vocabulary_refuses():
             two.decode(np.array(wrong))
     with pytest.raises(ValueError, match="'a' stands twice"):
         seq.Vocabulary(["a", "b", "a"])
-    with pytest.raises(ValueError, match="not in the vocabulary"):
-        seq.Vocabulary(["a"], unknown="<unk>")
+    for names in (dict(unknown="<unk>"), dict(special=["<pad>"])):
+        with pytest.raises(ValueError, match="not in the vocabulary"):
+            seq.Vocabulary(["a"], **names)
+    known = seq.Vocabulary(["the", "<unk>"], unknown="<unk>")
+    with pytest.raises(TypeError, match="type int"):
+        known.encode([0])  # not an unknown word, but a mistake
     with pytest.raises(TypeError, match="text, got 3"):
         seq.Vocabulary(["a", 3])
     with pytest.raises(ValueError, match="give them a name"):
@@ -294,6 +403,7 @@ def test_vocabulary_refuses():
 def test_one_hot_is_a_row_of_the_identity(ids):
     ids = np.array(ids, dtype="int32")
     assert (seq.one_hot(ids, 7, "float64") == np.eye(7)[ids]).all()
+    assert seq.one_hot([], 7).shape == (0, 7) and seq.one_hot(3, 7).argmax() == 3
 
 
 def test_one_hot_where_the_ids_are(backend):
@@ -330,6 +440,16 @@ def test_streams_continue_in_every_column(n, B, T, own):
     assert streams.left_out == (n if own else n - 1) - length * B < B
 
 
+@few
+@given(n=st.integers(6, 60), B=st.integers(1, 5), T=st.integers(1, 70))
+def test_a_mean_over_chunks_is_the_mean_over_all_steps(n, B, T):
+    x = np.random.default_rng(n).standard_normal(n)
+    streams = seq.Streams(x, batch_size=B, steps=T)
+    used = streams.length * B
+    got = evaluate(lambda a: a, streams, lambda model, a, b: ((model(a) - b) ** 2).mean())
+    assert abs(got - ((x[:used] - x[1:used + 1]) ** 2).mean()) < 1e-9
+
+
 def test_streams_come_where_arrays_are_born(backend):
     x = np.random.default_rng(0).standard_normal((30, 4)).astype("float32")
     for a, b in seq.Streams(x, batch_size=3, steps=4):
@@ -350,6 +470,16 @@ def test_padding_and_back(lengths, width, value):
         assert (padded[n:, b] == value).all()
     for a, b in zip(seq.unpad(padded, found), given_, strict=True):
         assert a.dtype == b.dtype and a.shape == b.shape and (a == b).all()
+
+
+def test_padding_may_be_anything_that_its_type_holds():
+    padded, _ = seq.pad([[1.0], [2.0, 3.0]], value=np.nan)
+    assert np.isnan(padded[1, 0]) and padded.dtype == "float64"
+    padded, _ = seq.pad([np.float32([1]), np.int8([1, 2])], value=0.5)
+    assert padded.dtype == "float32" and padded[1, 0] == 0.5
+    assert seq.pad([[True], [True, True]], value=0)[0].tolist() == [[True, True], [False, True]]
+    padded, lengths = seq.pad([[7]])
+    assert padded.shape == (1, 1) and seq.unpad(padded, lengths)[0].tolist() == [7]
 
 
 def test_padding_refuses():
@@ -440,6 +570,29 @@ def test_stories_do_not_depend_on_hashing():
     assert len(made) == 1
 
 
+def test_contradictions_are_refused():
+    world = seq.World()
+    world.move(0, "Mary", "garden")
+    world.take(1, "Mary", "milk")
+    with pytest.raises(ValueError, match="milk is held by Mary, expected nobody"):
+        world.take(2, "John", "milk")
+    with pytest.raises(ValueError, match="milk is held by Mary, expected John"):
+        world.drop(2, "John", "milk")
+    assert world.where("milk") == ("garden", (1, 0)) and world.before("milk", "garden") is None
+    world.drop(2, "Mary", "milk")
+    world.take(3, "Mary", "milk")
+    assert world.where("milk") == ("garden", (3, 0)) and world.where("John") is None
+
+
+def test_stories_in_unusual_clothes():
+    text = "1 Мария пошла в сад.\n\n2 Где Мария?\tсад\t1\n3 Why?\tbecause\t\n"
+    story, = seq.read_stories(text)
+    assert story.sentences == ["Мария пошла в сад."]
+    assert [(q.answer, q.support) for q in story.questions] == [("сад", (0,)), ("because", ())]
+    assert seq.read_stories(seq.write_stories([story])) == [story]
+    assert seq.read_stories("") == [] and seq.write_stories([]) == ""
+
+
 def test_yes_and_no_are_as_frequent():
     told = seq.stories("yes or no", 200, seed=5)
     share = np.mean([q.answer == "yes" for s in told for q in s.questions])
@@ -449,7 +602,7 @@ def test_yes_and_no_are_as_frequent():
 def test_what_stories_refuse():
     with pytest.raises(ValueError, match="known are 'one fact'"):
         seq.stories("four facts", 1)
-    with pytest.raises(ValueError, match="begins with its number"):
+    with pytest.raises(ValueError, match="from 1, got 'Mary went home.'"):
         seq.read_stories("Mary went home.")
 
 
@@ -678,6 +831,9 @@ def test_read_table(tmp_path):
         seq.read_table(path)
     path.write_text("x,y\n")
     assert [len(c) for c in seq.read_table(path).values()] == [0, 0]
+    path.write_text("")
+    with pytest.raises(ValueError, match="a.csv is empty: a header"):
+        seq.read_table(path)
 
 
 def test_a_missing_package_is_named(monkeypatch):
@@ -706,7 +862,7 @@ def test_the_market():
     assert len(r) == 5030 and str(market["Date"][0])[:10] == "1999-01-04"
     assert abs(seq.autocorrelation(r, 1)[1] + 0.0701) < 1e-4
     assert abs(seq.autocorrelation(abs(r), 1)[1] - 0.2443) < 1e-4
-    with pytest.raises(ValueError, match="above 0, got 0.0"):
+    with pytest.raises(ValueError, match="above 0 and finite, got 0.0"):
         seq.log_returns(np.array([1.0, 0.0]))
 
 
@@ -756,3 +912,5 @@ def test_docstrings_of_a_made_up_library(tmp_path, monkeypatch):
     want = ["First, \u00e9.", "The module.", "The class.\n\nMore.", "The method."]
     want.append("In a handler.")
     assert seq.docstrings() == "\n\n".join(want)
+    by_module = seq.module_docstrings()
+    assert list(by_module) == ["a.py", "b.py"] and by_module["b.py"] == want[1:]
