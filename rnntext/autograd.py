@@ -104,6 +104,9 @@ class Tensor(_Methods):
         self,
         data: Any,  # an array, or numbers that make one; floating point
     ):
+        if isinstance(data, (list, tuple)) and any(isinstance(a, Tensor) for a in data):
+            raise TypeError(f"a Tensor of a {type(data).__name__} of Tensors would forget how they "
+                            "were made: stack(...) keeps it")
         if isinstance(data, Tensor):
             data = data.data
         data = asarray(data) if not hasattr(data, "dtype") else data
@@ -181,6 +184,8 @@ def _accumulate(leaf: Tensor, grad: Array) -> None:
 
 # %% ../nbs/03-gradients.ipynb #bc40fd42
 def _seed_gradient(y: Tensor, grad: Array | None) -> Array:
+    if not isinstance(y, Tensor):
+        raise TypeError(f"backward starts from a Tensor, got {describe(y)}")
     if y._node is None:
         raise ValueError("nothing was recorded for this value: it was computed under no_grad, "
                          "from plain arrays only, or it is a leaf itself")
@@ -211,7 +216,8 @@ def _pulled_back(node: Node, dy: list) -> tuple:
 
 def backward(y: Tensor, grad: Array | None = None) -> None:
     "Walk the tape of `y` backwards; see `Tensor.backward`."
-    grads = {(y._node and y._node.serial, y._output): _seed_gradient(y, grad)}
+    start = _seed_gradient(y, grad)
+    grads = {(y._node.serial, y._output): start}
     for node in _reachable(y._node):
         dy = [grads.pop((node.serial, i), None) for i in range(len(node.shapes))]
         like = next((g for g in dy if g is not None), None)
@@ -242,10 +248,15 @@ class Primitive:
 
     def pullback(self, *args: Any, **kwargs: Any) -> tuple[Any, Callable]:
         "The value on arrays and the pullback: `y, back = op.pullback(x, W)`."
-        return self.function(*map(_values, args), **self._saving(True, kwargs))
+        return self._run(args, kwargs, True)
 
-    def _saving(self, save: bool, kwargs: dict) -> dict:
-        return {**kwargs, "save": save} if self.takes_save else kwargs
+    def _run(self, args: tuple, kwargs: dict, save: bool) -> tuple[Any, Callable]:
+        found = self.function(*map(_values, args),
+                              **({**kwargs, "save": save} if self.takes_save else kwargs))
+        if not isinstance(found, tuple) or len(found) != 2 or save and not callable(found[1]):
+            raise TypeError(f"{self.__name__}: a primitive returns two things, its value and its "
+                            f"pullback (a function), this one returned a {type(found).__name__}")
+        return found
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         inputs = [a if isinstance(a, Tensor) else None for a in args]
@@ -256,7 +267,7 @@ class Primitive:
                             "gradient; give it as an argument of its own, or stack them")
         tensors = any(t is not None for t in inputs)
         record = tensors and is_recording()
-        y, back = self.function(*[_values(a) for a in args], **self._saving(record, kwargs))
+        y, back = self._run(args, kwargs, record)
         if not tensors:
             return y
         outputs = y if isinstance(y, tuple) else (y,)
@@ -411,6 +422,8 @@ def sum_(x: Array, axis: Any = None, keepdims: bool = False):
 
 def mean(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
     "The mean over one axis, several, or all"
+    if not x.size:
+        raise ValueError(f"a mean needs at least one entry, got shape {x.shape}")
     total = sum_(x, axis=axis, keepdims=keepdims)
     return total * (total.size / x.size)
 
@@ -568,20 +581,21 @@ def gradcheck(
     seed: int = 0,
 ) -> GradientCheck:  # relative to the largest entry of each gradient
     "Compare gradients with central differences in float64, @eq-central."
-    rng, args = generator(seed), [_double(a) for a in args]
-    names = names or _argument_names(function, len(args))
+    rng, args, parameters = generator(seed), [_double(a) for a in args], parameters or {}
+    names = _checked_names(names or _argument_names(function, len(args)), len(args), parameters)
     checked = {n: i for i, (n, a) in enumerate(zip(names, args, strict=True))
                if getattr(getattr(a, "dtype", None), "kind", "") == "f"}
-    parameters = parameters or {}
     for name, p in parameters.items():
-        if p.dtype != "float64":
-            raise TypeError(f"parameter {name} is {p.dtype}: gradients are checked in float64")
+        if not isinstance(p, Tensor) or p.dtype != "float64":
+            what = p.dtype if isinstance(p, Tensor) else f"a {type(p).__name__}, not a Tensor"
+            raise TypeError(f"parameter {name} is {what}: gradients are checked in float64")
         p.grad = None
     tensors = {n: Tensor(args[i].copy()) for n, i in checked.items()}
     given = [tensors.get(n, a) for n, a in zip(names, args, strict=True)]
     total, weights = _form(function(*given), None, rng)
     if not isinstance(total, Tensor):
-        raise TypeError("nothing to check: no output was computed from a Tensor")
+        raise TypeError("nothing to check: no output was computed from a Tensor; arguments that "
+                        "are arrays of floating-point numbers become Tensors")
     total.backward()
     leaves = {**tensors, **parameters}
     grads = {n: numpy.zeros(t.shape) if t.grad is None else to_host(t.grad)
@@ -606,6 +620,13 @@ def _relative(got: numpy.ndarray, expected: numpy.ndarray) -> float:
         return float("inf")
     scale = max(numpy.abs(expected).max(), numpy.abs(got).max())
     return float(numpy.abs(got - expected).max() / scale) if scale else 0.0
+
+
+def _checked_names(names: list[str], n: int, parameters: dict) -> list[str]:
+    if len(names) != n or len({*names, *parameters}) != n + len(parameters):
+        raise ValueError(f"one name for each of {n} arguments and no name twice, please; got names "
+                         f"{list(names)} and parameters {list(parameters)}")
+    return names
 
 
 def _argument_names(function: Callable, n: int) -> list[str]:

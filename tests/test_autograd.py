@@ -546,6 +546,32 @@ def test_a_pullback_without_its_comma_is_named():
             y.sum().backward()
 
 
+def test_a_primitive_that_is_none_is_named():
+    x = Tensor(np.ones(3))
+    for returned, what in ((lambda x: x, "a ndarray"), (lambda x: (x, None), "a tuple"),
+                           (lambda x: (x, x, x), "a tuple"), (lambda x: None, "a NoneType")):
+        with pytest.raises(TypeError, match=f"its value and its pullback .*returned {what}"):
+            primitive(returned)(x)
+    with no_grad():  # without a tape nobody asks for the pullback
+        assert float(primitive(lambda x: (x * 2, None))(x).sum()) == 6
+
+
+def test_backward_and_mean_name_what_they_cannot_take():
+    with pytest.raises(TypeError, match=r"backward starts from a Tensor, got \(3,\) float64"):
+        autograd.backward(np.ones(3))
+    for axis in (None, 0):
+        with pytest.raises(ValueError, match=r"at least one entry, got shape \(0, 3\)"):
+            Tensor(np.ones((0, 3))).mean(axis=axis)
+
+
+def test_a_list_of_tensors_is_no_tensor():
+    "It would silently forget how its parts were made."
+    parts = [Tensor(np.ones(1)), Tensor(np.ones(1)) * 2]
+    for wrong in (parts, tuple(parts)):
+        with pytest.raises(TypeError, match="of Tensors would forget how they were made: stack"):
+            Tensor(wrong)
+
+
 def test_a_gradient_of_another_shape_is_named():
     for t in (Tensor(np.ones((2, 2))), Tensor(np.ones((2, 2))) * 1.0):
         y = wrong_pullback(lambda dy: (dy.sum(axis=0),))(t)
@@ -652,7 +678,7 @@ def test_numbers_take_the_type_of_the_settings(backend):
 @pytest.mark.parametrize("data", [np.array([1, 2]), [1, 2], np.array([True]), np.array([1j]), None,
                                   np.array(["a"]), 3], ids=repr)
 def test_what_is_not_floating_point_is_refused(data):
-    with pytest.raises(TypeError, match="holds floating-point numbers.*ids and lengths stay plain"):
+    with pytest.raises(TypeError, match="floating-point numbers.*lengths stay plain|only numbers"):
         Tensor(data)
 
 
@@ -766,6 +792,19 @@ def test_views_and_other_layouts_are_checked():
         ok(lambda x: tanh(x) * 2.0, view)
         ok(lambda x: tanh(x) * 2.0, view, directional=True)
         assert (np.asarray(view) == before).all()
+
+
+def test_no_name_may_hide_another():
+    a, b = np.ones(3), np.ones(3)
+    product = lambda a, b: a * b  # noqa: E731
+    for names, parameters in ((["a", "a"], {}), (["a"], {}), (["a", "b", "c"], {}),
+                              (None, {"a": Tensor(np.ones(3))})):
+        with pytest.raises(ValueError, match="one name for each of 2 arguments and no name twice"):
+            gradcheck(product, a, b, names=names, parameters=parameters)
+    with pytest.raises(TypeError, match="parameter W is a ndarray, not a Tensor"):
+        gradcheck(product, a, b, parameters={"W": np.ones(3)})
+    with pytest.raises(TypeError, match="nothing to check.*floating-point numbers become Tensors"):
+        gradcheck(lambda n: np.ones(n), 3)
 
 
 def test_parameters_are_checked_and_left_as_they_were():

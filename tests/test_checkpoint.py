@@ -199,6 +199,14 @@ def test_a_pass_that_is_given_up_leaves_no_trace():
     assert [x[0].tolist() for x in a] == [x[0].tolist() for x in b]
 
 
+def test_one_loader_need_not_stand_in_a_tuple(tmp_path):
+    path, first, second = tmp_path / "a.safetensors", data(23, 0), data(23, 1)
+    list(first)
+    save_checkpoint(path, Linear(1, 1), batches=first)
+    load_checkpoint(path, Linear(1, 1), batches=second)
+    assert second.position() == first.position()
+
+
 def test_positions_of_other_batches_are_refused():
     position = Batches(np.arange(20), batch_size=3).position()
     for other, words in ((Batches(np.arange(21), batch_size=3), "examples is 21 here, 20 there"),
@@ -302,6 +310,25 @@ def test_loading_is_in_place_and_the_model_alone_will_do(tmp_path):
     flat = optimiser.flat
     load_checkpoint(path, third, optimiser)
     assert optimiser.flat is flat and flat.in_use()
+
+
+def test_going_back_to_a_checkpoint_thaws_the_optimiser(tmp_path, backend):
+    "A bad step freezes the parameters; a checkpoint holds none, so the run goes on from it."
+    model, path = Linear(3, 1, seed=0), tmp_path / "a.safetensors"
+    adam = Adam(model, 0.1)
+    save_checkpoint(path, model, adam)
+    for gradient in (np.nan, 1.0):
+        model.W.grad = asarray(np.full((3, 1), gradient, "f4"))
+        adam.step()
+    with pytest.raises(NonFiniteGradientError, match="step 1"):
+        adam.check()
+    load_checkpoint(path, model, adam)
+    adam.check()
+    before = to_host(model.W).copy()
+    model.W.grad = asarray(np.ones((3, 1), "f4"))
+    adam.step()
+    adam.check()
+    assert adam.steps == 1 and (to_host(model.W) < before).all()
 
 
 def test_any_reader_of_safetensors_reads_it(tmp_path):
@@ -441,6 +468,11 @@ def test_what_saving_refuses(tmp_path):
         save_checkpoint(path, model, record={"x": object()})
     with pytest.raises(IsADirectoryError):
         save_checkpoint(tmp_path, model)
+    with pytest.raises(IsADirectoryError, match="is a folder; a checkpoint is a file"):
+        load_checkpoint(tmp_path, model)
+    for wrong in ("abc", np.array([None]), np.array([1j])):
+        with pytest.raises(TypeError, match=r"holds numbers only, not arrays.a \("):
+            save_checkpoint(path, model, arrays={"a": wrong, "b": 1.0})
     adam = Adam(model)
     model.first.W.grad = np.full((3, 7), np.nan, "f4")
     adam.step()

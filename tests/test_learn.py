@@ -172,7 +172,8 @@ def test_a_state_that_does_not_fit_is_refused_as_a_whole():
         model.load_state_dict(wrong)
     said = str(error.value)
     for line in ("nothing was loaded", "missing: layers.1.b (2,)", "unknown: extra",
-                 "layers.1.W: shape (2, 5), expected (5, 2)", "layers.0.b: <U1, expected numbers"):
+                 "layers.1.W: (2, 5) float64, expected (5, 2) float32",
+                 "layers.0.b: (5,) <U1, expected (5,) float32"):
         assert line in said
     after = model.state_dict()
     assert all((after[k] == before[k]).all() for k in before)
@@ -285,6 +286,8 @@ LINEAR_WRONG = [
     ([[1.0], [1.0, 2.0]], (TypeError, ValueError), "array of numbers|inhomogeneous"),
     (None, (TypeError, ValueError), "x must "),
     ({"x": 1}, (TypeError, ValueError), "x must be an array of numbers, got a dict"),
+    ([None, 1.0, 2.0], TypeError, "x must be an array of numbers, got a list: .* object"),
+    (["1", "2", "3"], TypeError, "x must be an array of numbers, got a list: .* <U1"),
 ]
 
 
@@ -358,9 +361,13 @@ def test_mean_squared_error():
     assert gradcheck(mean_squared_error, a, b).worst < 1e-8
     with pytest.raises(ValueError, match=r"prediction has shape \(4, 3\), target has \(4,\)"):
         mean_squared_error(a, b[:, 0])
-    for target in (b.astype("f8"), np.ones((4, 3), int)):
-        with pytest.raises(TypeError, match="prediction is float32, target is .*: cast one"):
+    with pytest.raises(TypeError, match="prediction is float32, target is float64: cast one"):
+        mean_squared_error(Tensor(a), b.astype("f8"))
+    for target in (np.ones((4, 3), int), b.tolist(), None):
+        with pytest.raises(TypeError, match="target must be floating point, got "):
             mean_squared_error(Tensor(a), target)
+    with pytest.raises(ValueError, match=r"prediction has shape \(0, 3\), .* not empty"):
+        mean_squared_error(a[:0], b[:0])
 
 
 def test_mean_squared_error_refuses_two_devices(double):
@@ -390,6 +397,30 @@ def test_softmax_and_its_logarithm(axis, backend):
 
 
 @pytest.mark.filterwarnings("error")
+def test_what_softmax_and_dropout_refuse():
+    for f, what in ((softmax, "logits"), (log_softmax, "logits"), (Dropout(0.5), "x"),
+                    (Dropout(0.5).eval(), "x")):
+        for wrong in (np.arange(3), [1.0, 2.0], None, "ab"):
+            with pytest.raises(TypeError, match=f"{what} must be floating point, got "):
+                f(wrong)
+    with pytest.raises(ValueError, match=r"logits must have shape \(..., V\), got a single number"):
+        cross_entropy(np.array(1.0), 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_cross_entropy_of_extreme_logits(dtype):
+    "Logits of 10,000: the loss is their difference, and the gradient is made of 0 and 1."
+    for row, k, loss, grad in (([1e4, 0, -1e4], 0, 0, [0, 0, 0]),
+                               ([1e4, 0, -1e4], 1, 1e4, [1, -1, 0]),
+                               ([1e4, 0, -1e4], 2, 2e4, [1, 0, -1]),
+                               ([-1e4] * 4, 3, np.log(4), [0.25, 0.25, 0.25, -0.75])):
+        z = Tensor(np.array([row], dtype))
+        value = cross_entropy(z, [k])
+        value.backward()
+        assert float(value) == pytest.approx(loss, rel=1e-6)
+        assert z.grad[0].tolist() == pytest.approx(grad)
+
+
 def test_softmax_of_large_and_of_excluded_logits():
     z = np.array([[1e4, 0.0, -1e4], [-1e30, -1e30, -1e30], [0.0, -np.inf, 0.0]], "f4")
     assert softmax(z).tolist() == [[1, 0, 0], [np.float32(1 / 3)] * 3, [0.5, 0, 0.5]]
@@ -459,6 +490,8 @@ def test_what_has_no_weight_does_not_matter(backend):
     ((np.ones((2, 3), "f4"), [0, 1], [0, 0]), ValueError, "at least one above 0"),
     ((np.ones((2, 3), "f4"), [0, 1], [2, -1]), ValueError, "0 or above"),
     ((np.ones((2, 3), "f4"), [0, 1], [1, np.nan]), ValueError, "0 or above"),
+    ((np.ones((2, 3), "f4"), [0, 1], [1, np.inf]), ValueError, "weights must be finite, 0 or"),
+    ((np.ones((0, 3), "f4"), [], []), ValueError, "at least one above 0"),
     ((np.ones((0, 3), "f4"), []), ValueError, r"at least one entry, got logits of \(0, 3\)"),
     ((np.ones((2, 3), "i4"), [0, 1]), TypeError, "logits must be floating point, got .*int32"),
     (([[0.1, 0.2]], [0]), TypeError, "logits must be floating point, got list"),
@@ -556,7 +589,7 @@ def test_ids_are_checked_before_they_move(double):
     Batches(ids, targets, batch_size=2, ids={1: 6})
     with pytest.raises(ValueError, match=r"array 0 must be integers in 0..5, got 6 at .*\[1, 1\]"):
         Batches(ids, targets, batch_size=2, ids={0: 6, 1: 6})
-    with pytest.raises(ValueError, match="ids are positions of arrays, 0 to 1, got 2"):
+    with pytest.raises(ValueError, match="ids are positions of arrays, 0 to 1, got .2,"):
         Batches(ids, targets, batch_size=2, ids={2: 6})
     with pytest.raises(TypeError, match="array 0 must be integers"):
         Batches(np.ones(3), batch_size=2, ids={0: 6})
@@ -896,18 +929,46 @@ def test_numbers_of_numpy_do_not_widen_a_step(kind, options):
     (lambda p: AdamW(p, weight_decay=-0.1), "weight_decay"),
     (lambda p: AdamW(p, weight_decay=float("nan")), "weight_decay"),
     (lambda p: linear_warmup(0), "steps"), (lambda p: cosine_decay(2.5), "steps"),
-    (lambda p: step_decay(-1), "every")])
+    (lambda p: step_decay(-1), "every"), (lambda p: SGD(p, float("inf")), "learning_rate"),
+    (lambda p: SGD(p, "0.1"), "learning_rate"), (lambda p: SGD(p, True), "learning_rate"),
+    (lambda p: SGD(p, np.ones(2)), "learning_rate"), (lambda p: SGD(p, momentum="a"), "momentum"),
+    (lambda p: SGD(p, clip=float("inf")), "clip"), (lambda p: SGD(p, clip="1"), "clip"),
+    (lambda p: RMSProp(p, beta="0.9"), "beta"), (lambda p: Adam(p, betas=0.9), "two numbers"),
+    (lambda p: Adam(p, betas=(0.9, 0.9, 0.9)), "two numbers"),
+    (lambda p: Adam(p, betas="ab"), "two numbers"),
+    (lambda p: Adam(p, epsilon=float("inf")), "epsilon"),
+    (lambda p: cosine_decay(5, -1.0), "lowest"), (lambda p: cosine_decay(5, "a"), "lowest"),
+    (lambda p: step_decay(5, -0.5), "factor"), (lambda p: step_decay(5, np.nan), "factor")])
 def test_what_optimisers_and_schedules_refuse(make, words):
     with pytest.raises(ValueError, match=words):
         make(Points(normal(2)))
 
 
-@pytest.mark.parametrize("factor", [-0.1, float("nan"), float("inf")])
+def test_an_optimiser_wants_a_model_and_a_schedule_a_function():
+    model = Points(normal(2))
+    for wrong in (3, model.parameters(), Points, None):
+        with pytest.raises(TypeError, match="a Module is needed, a model with its parameters, got"):
+            Adam(wrong)
+    with pytest.raises(TypeError, match="parameters are Tensors, a is not"):
+        FlatBuffer({"a": np.ones(3)})
+    for make in (lambda: Adam(model, schedule=0.5), lambda: linear_warmup(3, 0.5)):
+        with pytest.raises(TypeError, match="a function of the step, got float 0.5"):
+            make()
+
+
+def test_an_endless_limit_would_turn_parameters_into_nan():
+    "inf / inf is no number: a limit that is not finite is refused, and None is the way to say it."
+    model = Points(normal(2))
+    with pytest.raises(ValueError, match="clip must be a number above 0 and finite, got inf"):
+        SGD(model, clip=float("inf"))
+
+
+@pytest.mark.parametrize("factor", [-0.1, float("nan"), float("inf"), None, "1"])
 def test_factors_that_are_refused(factor):
     model = Points(normal(2))
     optimiser = SGD(model, schedule=lambda t: factor if t == 2 else 1.0)
     optimiser.step()
-    with pytest.raises(ValueError, match="factors of 0 or above, got .* at step 2"):
+    with pytest.raises(ValueError, match="factor of a schedule, at step 2, must be .* got"):
         optimiser.step()
     assert optimiser.steps == 1
 
@@ -1110,9 +1171,14 @@ def test_what_is_not_finite_is_refused_with_its_position(value):
     (lambda: Batches(np.ones(3), np.ones(3, int), batch_size=2, lengths=(-1,)), "0 to 1.*-1"),
     (lambda: Batches(np.ones(3), batch_size=2, lengths=(1,)), "0 to 0"),
     (lambda: Batches(np.ones(3), batch_size=2, seed=-1), "seed"),
+    (lambda: Batches(np.ones(3), batch_size=2, axes=1), r"array 0 has shape \(3,\), .* no axis 1"),
+    (lambda: Batches(np.ones(3), 5.0, batch_size=2), r"array 1 has shape \(\), and so no axis 0"),
+    (lambda: Batches(np.array(["a", "b"]), batch_size=2), "array 0 must hold numbers.*<U1"),
+    (lambda: Batches(np.array([None, 1.0]), batch_size=2), "array 0 must hold numbers"),
+    (lambda: Batches(np.ones(2, complex), batch_size=2), "array 0 must hold numbers"),
 ])
 def test_what_batches_refuse(make, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((ValueError, TypeError), match=words):
         make()
 
 
@@ -1123,9 +1189,10 @@ def test_lists_will_do(backend):
     a, lengths, y = next(iter(batches))
     assert is_device(a) == is_device(y) == is_device(lengths.device) == (backend != "numpy")
     assert a.shape == (5, 2, 2) and lengths.host.tolist() == [1, 5] and y.shape == (2,)
-    wrong = Batches(x, [1, 0, 2], batch_size=3, axes=(1, 0), lengths=(1,), shuffle=False)
-    with pytest.raises(ValueError, match="got 0 at position 1"):
-        next(iter(wrong))
+    with pytest.raises(ValueError, match="got 0 at position 1"):  # before training starts
+        Batches(x, [1, 0, 2], batch_size=3, axes=(1, 0), lengths=(1,))
+    with pytest.raises(ValueError, match="lengths must be .*integers.* float64"):
+        Batches(x, [1.0, 2.0, 2.0], batch_size=3, axes=(1, 0), lengths=(1,))
 
 
 def test_one_copy_for_each_array(double):
@@ -1267,9 +1334,21 @@ def test_what_fit_refuses(options, words):
         fit(Net(), regression(), mse, progress=False, **{"epochs": 1} | options)
 
 
+def test_the_optimiser_of_another_model_would_train_nothing():
+    model, other = Net(), Net()
+    before = model.state_dict()
+    with pytest.raises(ValueError, match="the optimiser belongs to another model"):
+        fit(model, regression(), mse, epochs=1, optimiser=Adam(other), progress=False)
+    assert all((v == before[k]).all() for k, v in model.state_dict().items())
+    for options in ({"learning_rate": 0.1}, {"clip": None}, {"clip": 2.0}):
+        with pytest.raises(ValueError, match="learning_rate and clip belong to the optimiser"):
+            fit(model, regression(), mse, epochs=1, progress=False, optimiser=Adam(model),
+                **options)
+
+
 def test_losses_that_are_no_single_recorded_number():
     one = lambda loss: fit(Net(), regression(), loss, epochs=1, progress=False)  # noqa: E731
-    with pytest.raises(ValueError, match=r"a single number, but the value has shape \(8, 2\)"):
+    with pytest.raises(ValueError, match=r"the loss must be a single number, got \(8, 2\) float32"):
         one(lambda m, x, y: (m(x) - y) ** 2)
     with pytest.raises(TypeError, match=r"must be a Tensor with one number, got \(\) float32"):
         one(lambda m, x, y: mean_squared_error(to_host(m(x)), y))
@@ -1279,6 +1358,8 @@ def test_losses_that_are_no_single_recorded_number():
         one(lambda m, x, y: None)
     with pytest.raises(ValueError, match=r"must be a single number, got \(8, 2\) float32"):
         evaluate(Net(), regression(), lambda m, x, y: (m(x) - y) ** 2)
+    with pytest.raises(TypeError, match="must be a Tensor with one number, got NoneType"):
+        evaluate(Net(), regression(), lambda m, x, y: None)
     for shape in ((1,), (1, 1)):
         fit(Net(), regression(), lambda m, x, y, s=shape: mse(m, x, y).reshape(*s), epochs=1,
             validation=regression(), progress=False)
