@@ -6,6 +6,7 @@ __all__ = ['scan', 'rk4', 'linear_system', 'impulse_response', 'iir', 'eigenvalu
            'lyapunov_spectrum', 'lyapunov_exponent', 'NotIdentifiable', 'Recovered', 'recover']
 
 # %% ../nbs/02-dynamical-systems.ipynb #47de9ba0
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,19 +19,27 @@ from rnntext.backend import (
 from .plot import Picture, lines, look, number, plain, styled
 
 # %% ../nbs/02-dynamical-systems.ipynb #684926ef
-def _state(s: Any, source: str = "the map") -> Any:
+def _state(s: Any, source: str = "the map returned") -> Any:
     "A state as arrays or Tensors; numbers and lists of numbers become arrays."
     if s is None:
-        raise TypeError(f"{source} returned None instead of a state")
+        raise TypeError(f"{source} None instead of a state")
     if isinstance(s, tuple):
         return tuple(_state(part, source) for part in s)
     if isinstance(s, list):
         return stack([_state(part, source) for part in s])
+    if (s if hasattr(s, "dtype") else numpy.asarray(s)).dtype.kind not in "biufc":
+        raise TypeError(f"{source} {describe(s)} instead of a state: an array of numbers, "
+                        "a number, a list of numbers, or a tuple of these")
     return s if hasattr(s, "shape") else asarray(s)
 
 
 def _shape(s: Any) -> tuple:
     return tuple(map(_shape, s)) if isinstance(s, tuple) else tuple(s.shape)
+
+
+def _broadcasts(shape: tuple, onto: tuple) -> bool:
+    fits = all(n in (1, m) for n, m in zip(shape[::-1], onto[::-1], strict=False))
+    return fits and len(shape) <= len(onto)
 
 
 def _stacked(states: list) -> Any:
@@ -39,16 +48,22 @@ def _stacked(states: list) -> Any:
     return stack(states)
 
 # %% ../nbs/02-dynamical-systems.ipynb #d75a35c1
+def _whole(value: Any, name: str, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, numpy.integer)) or value < least:
+        raise ValueError(f"{name} must be a whole number of {least} or above, got {value!r}")
+    return int(value)
+
+
 def _length(f: Any, actions: Any, params: Any, steps: int | None) -> int:
     "T, on which everything that is given per step must agree."
     if not callable(f) and not (isinstance(f, list) and all(map(callable, f))):
         raise TypeError(f"f must be a function or a list of functions, got {type(f).__name__}")
-    counts = {"steps": steps} if steps is not None else {}
-    if steps is not None and (not isinstance(steps, (int, numpy.integer)) or steps < 0):
-        raise ValueError(f"steps must be a whole number of 0 or above, got {steps!r}")
+    counts = {} if steps is None else {"steps": _whole(steps, "steps", 0)}
     if actions is not None:
-        if not hasattr(actions, "__len__") or getattr(actions, "ndim", 1) == 0:
-            raise ValueError(f"actions must be (T, ...), one for each step, got {actions!r}")
+        if (isinstance(actions, (str, dict)) or not hasattr(actions, "__len__")
+                or getattr(actions, "ndim", 1) == 0):
+            raise ValueError("actions must be a list or an array (T, ...), one for each step, "
+                             f"got {actions!r}")
         counts["actions"] = len(actions)
     counts |= {name: len(v) for name, v in (("maps", f), ("params", params))
                if isinstance(v, list)}
@@ -58,7 +73,24 @@ def _length(f: Any, actions: Any, params: Any, steps: int | None) -> int:
         said = ", ".join(f"{n} {name}" for name, n in counts.items())
         raise ValueError(f"each step needs one of each, got {said}. A list holds one entry for "
                          "each step; what all steps share is a tuple, an array or a function")
-    return int(next(iter(counts.values())))
+    return next(iter(counts.values()))
+
+# %% ../nbs/02-dynamical-systems.ipynb #4ab58bec
+def _takes(f: Any, with_params: bool, name: str = "f") -> None:
+    "Refuse what cannot be called as f(s, a), or with parameters as f(s, a, θ)."
+    if not callable(f):
+        raise TypeError(f"{name} must be a function, got {describe(f)}")
+    try:
+        signature = inspect.signature(f)
+    except (TypeError, ValueError):  # some functions written in C tell nothing
+        return
+    try:
+        signature.bind(*range(3 if with_params else 2))
+    except TypeError:
+        form, are = ("(s, a, θ)", "are") if with_params else ("(s, a)", "are not")
+        raise TypeError(f"{name} must take {form}, as params {are} given, but "
+                        f"{getattr(f, '__name__', 'it')} takes "
+                        f"({', '.join(signature.parameters)})") from None
 
 
 def _arrays(x: Any) -> list:
@@ -78,16 +110,22 @@ def scan(
     steps: int | None = None,  # T, needed where nothing else says it
     stacked: bool = True,  # False: a list, for a state space that changes with t
 ) -> Any:  # s_0 ... s_T: (T+1, ...), for tuples a tuple of such arrays; or a list of T+1 states
-    "Run a dynamical system, @eq-dyn-system. Nothing is copied or detached: gradients pass."
+    """Run a dynamical system, @eq-dyn-system. Nothing is copied or detached: gradients pass.
+
+    ValueError where lengths or shapes disagree, TypeError for what is no map or no state,
+    DeviceError for arrays on two devices.
+    """
     T = _length(f, actions, params, steps)
+    for g in {id(g): g for g in (f if isinstance(f, list) else [f])}.values():
+        _takes(g, params is not None)
     namespace(*_arrays((s0, actions, params)))  # refuses two devices
-    states = [_state(s0, "s0")]
+    states = [_state(s0, "s0 is")]
     for t in range(1, T + 1):
         f_t = f[t - 1] if isinstance(f, list) else f
         theta = params[t - 1] if isinstance(params, list) else params
         args = (states[-1], None if actions is None else actions[t - 1])
         new = f_t(*args) if params is None else f_t(*args, theta)
-        states.append(_state(new, f"the map of step {t}"))
+        states.append(_state(new, f"the map of step {t} returned"))
         if stacked and _shape(states[-1]) != _shape(states[-2]):
             raise ValueError(
                 f"the state has shape {_shape(states[-2])} at t={t - 1} and {_shape(states[-1])} "
@@ -99,18 +137,26 @@ def rk4(
     field: Callable,  # g(s, a) or g(s, a, θ): the time derivative of s, of the shape of s
     dt: float,  # time that one step of the map covers; negative: backwards
     substeps: int = 1,  # equal Runge-Kutta steps inside that time
-) -> Callable:  # the map f(s, a=None) or f(s, a, θ)
-    "The map of a differential equation over a time `dt`, @eq-dyn-rk4; the action is held fixed."
-    if not numpy.isfinite(dt) or dt == 0 or substeps < 1:
-        raise ValueError("dt must be finite and not 0, substeps 1 or more, "
-                         f"got dt={dt} and substeps={substeps}")
-    h = float(dt) / int(substeps)
+) -> Callable:  # the map f(s, a=None) or f(s, a, θ) of a state that is one array
+    """The map of a differential equation over a time `dt`, @eq-dyn-rk4; the action is held fixed.
+
+    The map raises ValueError where the field returns another shape than that of the state.
+    """
+    if not callable(field):
+        raise TypeError(f"field must be a function, got {describe(field)}")
+    if not isinstance(dt, (int, float, numpy.number)) or not numpy.isfinite(dt) or dt == 0:
+        raise ValueError(f"dt must be a finite number and not 0, got {dt!r}")
+    h = float(dt) / _whole(substeps, "substeps", 1)
 
     def step(s: Array, a: Any = None, *theta: Any) -> Array:
         def g(s: Array) -> Array:
-            return _state(field(s, a, *theta), "the field")
+            k = _state(field(s, a, *theta), "the field returned")
+            if isinstance(k, tuple) or _shape(k) != _shape(s):
+                raise ValueError(f"the field returned {_shape(k)} for a state of shape "
+                                 f"{_shape(s)}: one array of the same shape is needed")
+            return k
 
-        s = _state(s, "s")
+        s = _state(s, "s is")
         for _ in range(substeps):
             k1 = g(s)
             k2 = g(s + 0.5 * h * k1)
@@ -122,29 +168,45 @@ def rk4(
     return step
 
 # %% ../nbs/02-dynamical-systems.ipynb #65c5f49a
-def _product(s: Array, W: Array, what: str) -> Array:
-    "`s @ W` for rows (B, n) and for a single row (n,)."
-    if getattr(W, "ndim", 0) != 2 or not s.ndim or s.shape[-1] != W.shape[0]:
-        raise ValueError(f"{what} of shape {tuple(s.shape)} does not fit a matrix of shape "
-                         f"{tuple(getattr(W, 'shape', ()))}: (..., n) by (n, m) is needed")
+def _product(s: Any, W: Any, S: int, what: str, name: str) -> Array:
+    "`s @ W` for rows (B, n) and for a single row (n,); W must be (n, S)."
+    shape = tuple(getattr(W, "shape", ()))
+    if isinstance(s, tuple) or not s.ndim or shape != (s.shape[-1], S):
+        raise ValueError(f"{what} of shape {_shape(s)} does not fit {name}, {describe(W)}: "
+                         "s (..., S), A (S, S), a (..., I) and B (I, S) are needed")
     return matmul(expand_dims(s, 0), W)[0] if s.ndim == 1 else matmul(s, W)
 
 
+def _three_matrices(A: Any, B: Any, C: Any) -> None:
+    given = (A, B) if C is None else (A, B, C)
+    shapes = [tuple(getattr(M, "shape", ())) for M in given]
+    S = shapes[0][0] if shapes[0] else 0
+    if (any(len(shape) != 2 for shape in shapes) or shapes[0] != (S, S) or shapes[1][1] != S
+            or (C is not None and shapes[2][0] != S)):
+        raise ValueError("A must be an array (S, S), B (I, S) and C (S, O), got "
+                         + ", ".join(map(describe, given)))
+
+# %% ../nbs/02-dynamical-systems.ipynb #958747c0
 def linear_system(
     s: Array,  # (S,) or (B, S) state before
     a: Array | None,  # (I,) or (B, I) action now; None: no action
     theta: tuple,  # (A (S, S), B (I, S)), or (A,) for a system without actions
 ) -> Array:  # (S,) or (B, S) state now
-    "The map `s A + a B`, @eq-dyn-linear."
+    "The map `s A + a B`, @eq-dyn-linear. ValueError where the shapes do not fit."
     if not isinstance(theta, tuple) or len(theta) not in (1, 2):
         raise ValueError("theta must be a tuple (A, B), or (A,) without actions, "
-                         f"got {describe(theta)}")
-    after = _product(s, theta[0], "a state")
+                         f"got {type(theta).__name__}")
+    s = _state(s, "s is")
+    S = 0 if isinstance(s, tuple) or not s.ndim else s.shape[-1]
+    after = _product(s, theta[0], S, "a state", "A")
     if a is None:
         return after
     if len(theta) == 1:
         raise ValueError("an action came, but theta is (A,): give (A, B)")
-    return after + _product(a, theta[1], "an action")
+    push = _product(_state(a, "a is"), theta[1], S, "an action", "B")
+    if after.ndim > 1 < push.ndim and len(after) != len(push):
+        raise ValueError(f"{len(after)} rows of states need as many actions, got {len(push)}")
+    return after + push
 
 # %% ../nbs/02-dynamical-systems.ipynb #16a443d4
 def impulse_response(
@@ -154,41 +216,49 @@ def impulse_response(
     *,
     steps: int,  # how many lags, from 0
 ) -> Array:  # (steps, I, O): entry k is B A^k C
-    "What an action of 1 does 0, 1, 2, ... steps later, @eq-dyn-unrolled."
-    if steps < 1:
-        raise ValueError(f"steps must be 1 or more, got {steps}")
-    if A.ndim != 2 or A.shape[0] != A.shape[1]:
-        raise ValueError(f"A must be (S, S), got shape {tuple(A.shape)}")
-    lags = scan(lambda M, _: _product(M, A, "B"), B, steps=steps - 1)
+    "What an action of 1 does 0, 1, 2, ... steps later, @eq-dyn-unrolled. ValueError for shapes."
+    steps = _whole(steps, "steps", 1)
+    _three_matrices(A, B, C)
+    lags = scan(lambda M, _: matmul(M, A), B, steps=steps - 1)
     return lags if C is None else matmul(lags, C)
 
 # %% ../nbs/02-dynamical-systems.ipynb #67b4bd57
+def _factor(v: Any, name: str, inner: tuple) -> Any:
+    "A number as a float; an array or a Tensor that broadcasts to `inner` as it is."
+    if isinstance(v, (int, float)):
+        return float(v)
+    if not hasattr(v, "shape"):
+        raise TypeError(f"{name} must be a number, an array or a Tensor, got {describe(v)}")
+    if not _broadcasts(_shape(v), inner):
+        raise ValueError(f"{name} of shape {_shape(v)} does not broadcast to x[0], shape {inner}")
+    return v
+
+# %% ../nbs/02-dynamical-systems.ipynb #c654d8e6
 def iir(
     x: Array,  # (T, ...) inputs
     w: Any,  # number, array or Tensor that broadcasts to x[0]
     h0: Any = 0.0,  # state before the first input, broadcasts to x[0]
 ) -> Array:  # (T, ...) h_1 ... h_T
-    "The recursive filter `h_t = w h_{t-1} + x_t`, @eq-dyn-iir, for all T (0 included)."
-    x = x if hasattr(x, "shape") else asarray(x)
-    if not x.ndim:
-        raise ValueError(f"x must be (T, ...), got {describe(x)}")
-    inner = tuple(x.shape[1:])
-    for name, v in (("w", w), ("h0", h0)):
-        shape = tuple(getattr(v, "shape", ()))
-        fits = all(n in (1, m) for n, m in zip(shape[::-1], inner[::-1], strict=False))
-        if len(shape) > len(inner) or not fits:
-            raise ValueError(f"{name} of shape {shape} does not broadcast to x[0], shape {inner}")
-    start = zeros(inner, like=x) + h0
-    return scan(lambda h, a, w: w * h + a, start, x, w if hasattr(w, "shape") else float(w))[1:]
+    """The recursive filter `h_t = w h_{t-1} + x_t`, @eq-dyn-iir, for all T (0 included).
+
+    ValueError where `w` or `h0` does not broadcast to x[0], TypeError for what is no number.
+    """
+    x = _state(x, "x is")
+    if isinstance(x, tuple) or not x.ndim:
+        raise ValueError(f"x must be an array (T, ...), got shape {_shape(x)}")
+    inner = _shape(x)[1:]
+    w, h0 = _factor(w, "w", inner), _factor(h0, "h0", inner)
+    return scan(lambda h, a, w: w * h + a, zeros(inner, like=x) + h0, x, w)[1:]
 
 # %% ../nbs/02-dynamical-systems.ipynb #4f3af407
 def eigenvalues(
     A: Array,  # (S, S)
 ) -> numpy.ndarray:  # (S,) complex or real, largest size first
-    "The eigenvalues of a matrix, on the host."
-    A = numpy.asarray(to_host(A), dtype="float64")
-    if A.ndim != 2 or A.shape[0] != A.shape[1] or not A.size:
-        raise ValueError(f"A must be (S, S), got shape {A.shape}")
+    "The eigenvalues of a matrix, on the host. ValueError if it is not square or not finite."
+    A = numpy.asarray(to_host(A))
+    if A.dtype.kind not in "biufc" or A.ndim != 2 or A.shape[0] != A.shape[1] or not A.size:
+        raise ValueError(f"A must be an array (S, S) of numbers, got {describe(A)}")
+    A = A.astype("complex128" if A.dtype.kind == "c" else "float64")
     if not numpy.isfinite(A).all():
         raise ValueError("A holds NaN or infinity")
     values = numpy.linalg.eigvals(A)
@@ -198,15 +268,18 @@ def eigenvalues(
 def spectral_radius(
     A: Array,  # (S, S)
 ) -> float:
-    "The largest absolute eigenvalue: below 1, powers of `A` go to 0."
+    "The largest absolute eigenvalue: below 1, powers of `A` go to 0. ValueError as `eigenvalues`."
     return float(numpy.abs(eigenvalues(A)[0]))
 
 # %% ../nbs/02-dynamical-systems.ipynb #f9fd9f19
 def _double(x: Any, name: str, axes: tuple[int, ...]) -> Array:
     "Finite float64 values with the right number of axes, on the device where they are."
     x = x.data if hasattr(type(x), "__rnntext__") else x
-    x = x if hasattr(x, "dtype") else asarray(x, "float64")
-    x = namespace(x).asarray(x, dtype="float64")
+    given = hasattr(x, "dtype")
+    x = x if given else numpy.asarray(x)
+    if x.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be real numbers, got {describe(x)}")
+    x = namespace(x).asarray(x, dtype="float64") if given else asarray(x, "float64")
     if x.ndim not in axes or not x.size:
         wanted = " or ".join({0: "()", 1: "(S,)", 2: "(N, S)", 3: "(T, N, S)"}[n] for n in axes)
         raise ValueError(f"{name} must be {wanted} and not empty, got shape {tuple(x.shape)}")
@@ -215,9 +288,17 @@ def _double(x: Any, name: str, axes: tuple[int, ...]) -> Array:
     return x
 
 
-def _called(f: Callable, params: Any) -> Callable:
-    "f as a function of (s, a) alone."
-    return f if params is None else lambda s, a: f(s, a, params)
+def _called(f: Callable, params: Any, shape: tuple | None = None) -> Callable:
+    "f as a function of (s, a) alone, whose results have the shape given."
+    _takes(f, params is not None)
+
+    def called(s: Array, a: Any) -> Any:
+        found = _state(f(s, a) if params is None else f(s, a, params), "f returned")
+        if shape is not None and _shape(found) != shape:
+            raise ValueError(f"f must keep the shape of the state, but {shape} became "
+                             f"{_shape(found)}")
+        return found
+    return called
 
 # %% ../nbs/02-dynamical-systems.ipynb #ca3466ac
 def jacobian(
@@ -228,14 +309,21 @@ def jacobian(
     *,
     step: float = 1e-5,  # of the differences, relative to the largest entry of s, at least 1
 ) -> Array:  # (S, S'), float64: entry (i, j) is the derivative of output j with respect to s_i
-    "The Jacobian matrix in row form, @eq-dyn-jacobian, so that a small `d` becomes `d @ J`."
+    """The Jacobian matrix in row form, @eq-dyn-jacobian, so that a small `d` becomes `d @ J`.
+
+    ValueError for a state or a result that is not one row of numbers.
+    """
     s, g = _double(s, "s", (1,)), _called(f, params)
+    if not step > 0:
+        raise ValueError(f"step must be above 0, got {step!r}")
     h = step * max(1.0, float(abs(s).max()))
     rows = []
     for i in range(len(s)):
         e = zeros(s.shape, like=s)
         e[i] = h
-        rows.append((_state(g(s + e, a)) - _state(g(s - e, a))) / (2 * h))
+        rows.append((g(s + e, a) - g(s - e, a)) / (2 * h))
+    if rows[0].ndim != 1:
+        raise ValueError(f"f must return one row of numbers, got shape {_shape(rows[0])}")
     return stack(rows)
 
 # %% ../nbs/02-dynamical-systems.ipynb #52826f65
@@ -244,7 +332,7 @@ def _newton(g: Callable, s: Array, iterations: int, tolerance: float) -> Array |
     far = 1e6 * max(1.0, float(abs(s).max()))
     for _ in range(iterations):
         value = g(s)
-        host, J = to_host(value), to_host(jacobian(lambda x, _: g(x), s))
+        host, J = to_host(value), to_host(jacobian(lambda x, _: g(x), s, step=1e-7))
         if not numpy.isfinite(host).all() or not numpy.isfinite(J).all():
             return None
         move = numpy.linalg.lstsq(J.T, -host, rcond=None)[0]
@@ -266,15 +354,21 @@ def fixed_points(
     *,
     flow: bool = False,  # True: f is a vector field, and f(s) = 0 is looked for
     tolerance: float = 1e-9,  # of the last step, relative to the state, at least 1
-    iterations: int = 50,
+    iterations: int = 100,  # many are needed only where the Jacobian matrix vanishes, too
 ) -> Array:  # (K, S) float64, the different ones in the order found; (0, S) if there is none
-    "States with `f(s) = s`, or for a flow with `f(s) = 0`, by Newton's method."
-    starts, g = _double(starts, "starts", (1, 2)), _called(f, params)
+    """States with `f(s) = s`, or for a flow with `f(s) = 0`, by Newton's method.
+
+    Ends nearer than 1e-6 (relative, at least 1) are one. ValueError for starts or results that
+    do not fit.
+    """
+    starts, _ = _double(starts, "starts", (1, 2)), _whole(iterations, "iterations", 1)
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be above 0, got {tolerance!r}")
     starts = starts if starts.ndim == 2 else starts[None]
-    found = []
+    g, found = _called(f, params, starts[0].shape), []
     for s in starts:
         with numpy.errstate(all="ignore"):  # a start may lead to infinity: then it gives nothing
-            end = _newton(lambda s: _state(g(s, a)) - (0 if flow else s), s, iterations, tolerance)
+            end = _newton(lambda s: g(s, a) - (0 if flow else s), s, iterations, tolerance)
         if end is not None and all(float(abs(end - p).max()) > 1e-6 * (1 + float(abs(end).max()))
                                    for p in found):
             found.append(end)
@@ -311,10 +405,24 @@ def _told_paths(path: numpy.ndarray, rest: numpy.ndarray, across: str, upwards: 
             f"{number(low)} to {number(high)}, ending at {ends}."
             + (f" Fixed points at {points}." if points else ""))
 
+# %% ../nbs/02-dynamical-systems.ipynb #ac0057f4
+def _seen(starts: Any, steps: int, rest: Any, show: tuple) -> tuple:
+    "What `phase_portrait` was given, checked, and the fixed points in the plane shown."
+    starts, _ = _double(starts, "starts", (2,)), _whole(steps, "steps", 1)
+    S = starts.shape[1]
+    if len(show) != 2 or any(not 0 <= _whole(i, "an entry of show", 0) < S for i in show):
+        raise ValueError(f"show must be two of the state variables 0 to {S - 1}, got {show}")
+    if rest is None or not len(rest):
+        return starts, numpy.zeros((0, 2))
+    rest = to_host(_double(rest, "rest", (2,)))
+    if rest.shape[1] != S:
+        raise ValueError(f"rest must be (K, {S}), as the states are, got shape {rest.shape}")
+    return starts, rest[:, list(show)]
+
 # %% ../nbs/02-dynamical-systems.ipynb #07131a59
 def phase_portrait(
     f: Callable,  # a map on rows (N, S): f(s, a) or f(s, a, θ)
-    starts: Array,  # (N, S)
+    starts: Array,  # (N, S), S of 2 or more
     steps: int,
     *,
     a: Any = None,  # the action, held fixed
@@ -326,15 +434,13 @@ def phase_portrait(
     alt: str = "",  # your own sentence, before the computed one
     **options: Any,  # title, size, markers, ylim of `plot.lines`
 ) -> Picture:
-    "Paths of many starts in the plane of two state variables."
-    starts, g = _double(starts, "starts", (2,)), _called(f, params)
+    "Paths of many starts in the plane of two state variables. ValueError if one is not finite."
+    (starts, rest), g = _seen(starts, steps, rest, show), _called(f, params)
     with numpy.errstate(all="ignore"):
         path = to_host(scan(lambda s, _: g(s, a), starts, steps=steps))[..., list(show)]
-    if steps < 1 or not numpy.isfinite(path).all():
+    if not numpy.isfinite(path).all():
         bad = int(numpy.argmin(numpy.isfinite(path).all((1, 2))))
-        raise ValueError("at least one step is needed" if steps < 1 else
-                         f"a path is not finite any more at step {bad}: draw fewer steps")
-    rest = numpy.zeros((0, 2)) if rest is None else to_host(rest)[:, list(show)]
+        raise ValueError(f"a path is not finite any more at step {bad}: draw fewer steps")
     gap = numpy.where(numpy.arange(len(path) + 1) < len(path), 0, numpy.nan)[:, None]
     x, y = (numpy.concatenate([path[..., i], path[-1:, :, i]]) for i in (0, 1))
     x, y = (numpy.concatenate([v.T.ravel(), numpy.repeat(rest[:, i], 2)])
@@ -355,52 +461,86 @@ def phase_portrait(
 # %% ../nbs/02-dynamical-systems.ipynb #37147591
 def _parts(s: Array, n: int, what: str) -> list:
     "The n entries of the last axis."
-    if not getattr(s, "ndim", 0) or s.shape[-1] != n:
-        raise ValueError(f"{what} is (..., {n}), got shape {tuple(getattr(s, 'shape', ()))}")
+    s = _state(s, f"{what} is")
+    if isinstance(s, tuple) or not s.ndim or s.shape[-1] != n:
+        raise ValueError(f"{what} is (..., {n}), got shape {_shape(s)}")
     return [s[..., i] for i in range(n)]
 
 
+def _three(theta: Any, names: str) -> list:
+    if hasattr(theta, "shape"):
+        count = theta.shape[0] if theta.shape else 0
+    else:
+        count = len(theta) if isinstance(theta, (tuple, list)) else 0
+    if count != 3:
+        raise ValueError(f"theta must be three numbers ({names}), got {describe(theta)}")
+    return [theta[i] for i in range(3)]
+
+
+def _torque(a: Any, angle: Array) -> Any:
+    "A torque for each angle: a number, (...) or (..., 1)."
+    if a is None or isinstance(a, (int, float)):
+        return a or 0.0
+    a = _state(a, "the torque is")
+    if a.ndim == angle.ndim + 1:
+        a, = _parts(a, 1, "a torque with as many axes as the state")
+    if not _broadcasts(_shape(a), _shape(angle)):
+        raise ValueError(f"a torque of shape {_shape(a)} does not fit states of shape "
+                         f"{_shape(angle)} + (2,): give a number, or one for each state")
+    return a
+
+# %% ../nbs/02-dynamical-systems.ipynb #f11c552a
 def pendulum(
     s: Array,  # (..., 2) angle from the lowest position (rad), angular velocity (rad/s)
     a: Any = None,  # torque (N m): a number, (...) or (..., 1); None: the motor is off
     theta: Any = (9.81, 0.0, 1.0),  # gravity/length (1/s²), friction (1/s), 1/inertia (1/(kg m²))
 ) -> Array:  # (..., 2) time derivative of s
-    "The vector field of a pendulum with a motor, @eq-dyn-pendulum."
+    "The vector field of a pendulum with a motor, @eq-dyn-pendulum. ValueError for wrong shapes."
     angle, velocity = _parts(s, 2, "the state of a pendulum")
-    if getattr(a, "ndim", 0) == s.ndim:
-        a, = _parts(a, 1, "a torque with as many axes as the state")
-    push = 0.0 if a is None else theta[2] * a
-    return stack([velocity, push - theta[0] * sin(angle) - theta[1] * velocity], axis=-1)
+    gravity, friction, strength = _three(theta, "gravity/length, friction, 1/inertia")
+    push = strength * _torque(a, angle)
+    speeding = push - gravity * sin(angle) - friction * velocity
+    return stack([velocity, speeding], axis=-1)
 
 
 def pendulum_energy(
     s: Array,  # (..., 2)
     theta: Any = (9.81, 0.0, 1.0),  # as for `pendulum`
 ) -> Array:  # (...) in joule
-    "Energy of motion and height, 0 at rest at the height of the axle, @eq-dyn-energy."
-    angle, velocity = _parts(s, 2, "the state of a pendulum")
-    return (0.5 * velocity * velocity - theta[0] * cos(angle)) / theta[2]
+    """Energy of motion and height, 0 at rest at the height of the axle, @eq-dyn-energy.
 
-# %% ../nbs/02-dynamical-systems.ipynb #aff59111
+    ValueError for wrong shapes.
+    """
+    angle, velocity = _parts(s, 2, "the state of a pendulum")
+    gravity, _, strength = _three(theta, "gravity/length, friction, 1/inertia")
+    return (0.5 * velocity * velocity - gravity * cos(angle)) / strength
+
+# %% ../nbs/02-dynamical-systems.ipynb #8963ac55
 def closed_loop(
     f: Callable,  # f(s, a) or f(s, a, θ), a map or a field
     policy: Callable,  # state -> action
 ) -> Callable:  # of the same form; its own action is added to that of the policy
-    "A system that chooses its action from its state."
+    "A system that chooses its action from its state. TypeError if the policy returns None."
+    for name, function in (("f", f), ("policy", policy)):
+        if not callable(function):
+            raise TypeError(f"{name} must be a function, got {describe(function)}")
+
     def closed(s: Array, a: Any = None, *theta: Any) -> Array:
         chosen = policy(s)
+        if chosen is None:
+            raise TypeError("the policy returned None instead of an action")
         return f(s, chosen if a is None else chosen + a, *theta)
     return closed
 
-# %% ../nbs/02-dynamical-systems.ipynb #dec527af
+# %% ../nbs/02-dynamical-systems.ipynb #2946015a
 def lorenz(
     s: Array,  # (..., 3)
     a: Any = None,  # no action acts; taken so that it is a system like the others
     theta: Any = (10.0, 28.0, 8 / 3),  # σ, ρ, β
 ) -> Array:  # (..., 3) time derivative of s
-    "The vector field of Lorenz, @eq-dyn-lorenz [@lorenz1963deterministic]."
+    "The field of Lorenz, @eq-dyn-lorenz [@lorenz1963deterministic]. ValueError for wrong shapes."
     x, y, z = _parts(s, 3, "the state of the Lorenz system")
-    sigma, rho, beta = theta[0], theta[1], theta[2]
+    sigma, rho, beta = _three(theta, "σ, ρ, β")
     return stack([sigma * (y - x), x * (rho - z) - y, x * y - beta * z], axis=-1)
 
 # %% ../nbs/02-dynamical-systems.ipynb #f34a29c5
@@ -416,6 +556,20 @@ def _rows(f: Callable, single: bool) -> Callable:
     if not single:
         return f
     return lambda s, *rest: stack([_state(f(s[i], *rest)) for i in range(len(s))])
+
+
+def _moved(f: Callable, s: Array, q: Array, smallest: float, a: Any, *theta: Any) -> tuple:
+    "The rows (B, S) and their neighbours (B, k, S) in the directions q, one step later."
+    (B, S), k = s.shape, q.shape[1]
+    eps = 1e-6 * maximum(abs(s).max(1), smallest)[:, None, None]  # relative to the state
+    near = [(s[:, None] + sign * eps * q).reshape(-1, S) for sign in (1, -1)]
+    rows = concatenate([s, *near])
+    moved = _state(f(rows, a, *theta), "the map returned")
+    if _shape(moved) != _shape(rows):
+        raise ValueError(f"the map must keep the shape of rows (N, S), but {_shape(rows)} became "
+                         f"{_shape(moved)}; a map of single states needs one start (S,)")
+    up, down = moved[B : B + B * k], moved[B + B * k :]
+    return moved[:B], up.reshape(B, k, S), down.reshape(B, k, S), eps
 
 
 def _orthonormal(rows: Array) -> tuple[Array, Array]:
@@ -438,27 +592,28 @@ def lyapunov_spectrum(
     blocks: int = 10,  # of time, for the errors
     seed: int | None = 0,  # of the first deviations
 ) -> Spectrum:
-    "The largest Lyapunov exponents of a map by the QR method, @eq-dyn-lyapunov."
+    """The largest Lyapunov exponents of a map by the QR method [@benettin1980lyapunov].
+
+    ValueError if a path is not finite any more, or where shapes and counts do not fit.
+    """
     s = _double(s0, "s0", (1, 2))
+    _takes(f, params is not None)
     f, s = _rows(f, s.ndim == 1), s if s.ndim == 2 else s[None]
-    (B, S), skip = s.shape, steps // 10 if skip is None else skip
-    count = S if count is None else count
-    if steps < 1 or skip < 0 or not dt > 0 or not 1 <= count <= S:
-        raise ValueError("steps >= 1, skip >= 0, dt > 0 and 1 <= count <= S are needed, got "
-                         f"steps={steps}, skip={skip}, dt={dt}, count={count}, S={S}")
+    (B, S), steps, blocks = s.shape, _whole(steps, "steps", 1), _whole(blocks, "blocks", 1)
+    skip = steps // 10 if skip is None else _whole(skip, "skip", 0)
+    count = S if count is None else _whole(count, "count", 1)
+    if not dt > 0 or count > S:
+        raise ValueError(f"dt > 0 and count <= S={S} are needed, got dt={dt} and count={count}")
     first = generator(seed).standard_normal((B, count, S))
     smallest, logs = float(abs(s).max()) or 1.0, []
     q = _orthonormal(namespace(s).asarray(first))[0]
 
     def step(state: tuple, a: Any, *theta: Any) -> tuple:
         s, q = state
-        eps = 1e-6 * maximum(abs(s).max(1), smallest)[:, None, None]  # relative to the state
-        near = [(s[:, None] + sign * eps * q).reshape(-1, S) for sign in (1, -1)]
-        moved = f(concatenate([s, *near]), a, *theta)
-        up, down = moved[B : B + B * count], moved[B + B * count :]
-        q, grown = _orthonormal((up - down).reshape(B, count, S) / (2 * eps))
+        moved, up, down, eps = _moved(f, s, q, smallest, a, *theta)
+        q, grown = _orthonormal((up - down) / (2 * eps))
         logs.append(grown)
-        return moved[:B], q
+        return moved, q
     return _measured(step, (s, q), logs, actions, params, skip, steps, dt, blocks)
 
 # %% ../nbs/02-dynamical-systems.ipynb #f1b889f3
@@ -490,7 +645,10 @@ def lyapunov_exponent(
     steps: int,
     **options: Any,  # dt, skip, actions, params, blocks, seed of `lyapunov_spectrum`
 ) -> tuple[float, float]:  # the exponent per unit of time, and its standard error
-    "The largest Lyapunov exponent, @eq-dyn-lyapunov: above 0, near starts drift apart."
+    """The largest Lyapunov exponent, @eq-dyn-lyapunov: above 0, near starts drift apart.
+
+    ValueError as `lyapunov_spectrum`.
+    """
     found = lyapunov_spectrum(f, s0, steps, count=1, **options)
     return float(found.values[0]), float(found.errors[0])
 
@@ -507,14 +665,17 @@ class Recovered(NamedTuple):
     converged: bool
     iterations: int
 
-
+# %% ../nbs/02-dynamical-systems.ipynb #163d452f
 def _packed(theta: Any) -> numpy.ndarray:
     "(P,) all parameters in a row."
     leaves = theta if isinstance(theta, tuple) else (theta,)
-    if theta is None or any(isinstance(x, (dict, tuple)) for x in leaves):
+    if not all(isinstance(x, (int, float)) or hasattr(x, "dtype") for x in leaves):
         raise ValueError("theta, where the search starts, must be a number, an array or a tuple "
                          f"of these, got {type(theta).__name__}")
-    row = numpy.concatenate([numpy.asarray(to_host(x), "float64").reshape(-1) for x in leaves])
+    leaves = [numpy.asarray(to_host(x)).reshape(-1) for x in leaves]
+    if any(x.dtype.kind not in "biuf" for x in leaves):
+        raise ValueError(f"theta must be real numbers, got {describe(theta)}")
+    row = numpy.concatenate([x.astype("float64") for x in leaves])
     if not row.size or not numpy.isfinite(row).all():
         raise ValueError("theta, where the search starts, must be finite numbers, "
                          f"got {row.size} of them: {row[:8]}")
@@ -531,7 +692,7 @@ def _unpacked(row: numpy.ndarray, form: Any, where: Array) -> Any:
         return float(row[0])
     return namespace(where).asarray(row.reshape(numpy.shape(to_host(form))))
 
-# %% ../nbs/02-dynamical-systems.ipynb #798cf7b9
+# %% ../nbs/02-dynamical-systems.ipynb #09c78476
 def _pairs(states: Array, actions: Any) -> tuple:
     "States before, states after and actions as rows (N, ...)."
     states = _double(states, "states", (2, 3))
@@ -583,9 +744,14 @@ def recover(
     iterations: int = 50,
     tolerance: float = 1e-9,  # of the last step, relative to θ, at least 1
 ) -> Recovered:
-    "Parameters by least squares of one-step errors, @eq-dyn-least; exact where f is linear in θ."
+    """Parameters by least squares of one-step errors, @eq-dyn-least; exact where f is linear in θ.
+
+    NotIdentifiable if the data do not determine θ, ValueError for shapes and for NaN.
+    """
+    _takes(f, True)
     before, after, a = _pairs(states, actions)
     row, (N, S) = _packed(theta), before.shape
+    iterations = _whole(iterations, "iterations", 1)
     if len(row) > N * S:
         raise NotIdentifiable(f"{N} steps of {S} numbers cannot determine {len(row)} parameters")
 
@@ -621,7 +787,8 @@ def _gauss_newton(predict, after, row, form, where, iterations, tolerance) -> Re
     N, S = error.shape
     noise = numpy.sqrt((error**2).sum(0) / max(N - len(row) / S, 1))
     D = _derivatives(predict, row)
-    inverse = numpy.linalg.pinv(D)  # (P, N S)
+    size = numpy.maximum(numpy.linalg.norm(D, axis=0), 1e-300)
+    inverse = numpy.linalg.pinv(D / size) / size[:, None]  # (P, N S)
     spread = numpy.sqrt((inverse**2 * numpy.tile(noise**2, N)).sum(1))
     theta, errors = (_unpacked(v, form, where) for v in (row, spread))
     return Recovered(theta, errors, noise, converged, n)

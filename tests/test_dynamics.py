@@ -96,10 +96,46 @@ def test_scan_of_tuples_numbers_and_lists():
     (lambda: scan(lambda s, a: s, 0.0, steps=-1), "steps must be"),
     (lambda: scan(lambda s, a: s, 0.0, steps=2.5), "steps must be"),
     (lambda: scan(lambda s, a: s[1:], np.ones(3), steps=2), "stacked=False"),
-], ids=range(9))
+    (lambda: scan(lambda s, a: s, 0.0, steps=True), "steps must be"),
+    (lambda: scan(lambda s, a: s, 0.0, {"a": 1}), "actions must be a list or an array"),
+    (lambda: scan(lambda s, a: s, 0.0, "abc"), "actions must be a list or an array"),
+], ids=range(12))
 def test_scan_refuses(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+@pytest.mark.parametrize("call, said", [
+    (lambda: scan(lambda s, a: s, "abc", steps=1), "s0 is str 'abc' instead of a state"),
+    (lambda: scan(lambda s, a: s, None, steps=1), "s0 is None"),
+    (lambda: scan(lambda s, a: {"s": 1}, 0.0, steps=1), "map of step 1 returned dict"),
+    (lambda: scan(lambda s: s, 0.0, steps=1), r"must take \(s, a\), .*takes \(s\)"),
+    (lambda: scan(lambda s, a: s, 0.0, params=1.0, steps=1), r"\(s, a, θ\), .*takes \(s, a\)"),
+    (lambda: scan([abs, lambda s: s], 0.0), "must take"),
+    (lambda: recover(lambda s, a: s, np.ones((3, 1)), theta=1.0), r"must take \(s, a, θ\)"),
+    (lambda: recover(np.ones((3, 1)), linear_system, theta=1.0), "f must be a function"),
+    (lambda: jacobian(np.eye(2), np.ones(2)), "f must be a function"),
+    (lambda: jacobian(lambda s, a: s, "ab"), "s must be real numbers"),
+    (lambda: jacobian(lambda s, a: s, np.ones(2) * 1j), "s must be real numbers"),
+    (lambda: fixed_points(lambda s: s, np.ones(2)), r"must take \(s, a\)"),
+    (lambda: closed_loop(pendulum, 3.0), "policy must be a function"),
+    (lambda: closed_loop(None, abs), "f must be a function"),
+    (lambda: closed_loop(pendulum, lambda s: None)(np.ones(2)), "policy returned None"),
+    (lambda: iir(np.ones(4), None), "w must be a number"),
+    (lambda: iir(np.ones(4), 0.5, "a"), "h0 must be a number"),
+    (lambda: iir(np.ones((4, 2)), [0.5, 0.6]), "w must be .* got list"),
+    (lambda: pendulum(np.ones(2), "x"), "the torque is str"),
+], ids=range(19))
+def test_what_is_no_map_no_state_no_number(call, said):
+    with pytest.raises(TypeError, match=said):
+        call()
+
+
+def test_functions_that_tell_no_signature_and_optional_arguments_are_maps():
+    assert scan(max, 1.0, [3.0, 2.0]).tolist() == [1, 3, 3]  # Python tells nothing of max
+    assert scan(np.add, 1.0, [3.0, 2.0]).tolist() == [1, 4, 6]
+    assert scan(lambda s, *rest: s + len(rest), 0.0, [1], params=2.0).tolist() == [0, 2]
+    assert scan(lambda s, a=None, theta=1.0: s + theta, 0.0, steps=2).tolist() == [0, 1, 2]
 
 
 def test_a_map_without_a_result_and_two_devices(double):
@@ -196,9 +232,10 @@ def test_spectral_radius():
     assert spectral_radius(turn) == pytest.approx(0.9)
     np.testing.assert_allclose(abs(np.angle(eigenvalues(turn))), 1.0)
     assert eigenvalues(np.diag([1.0, -3.0, 2.0])).tolist() == [-3, 2, 1]
-    for wrong in (np.zeros((2, 3)), np.zeros(3), np.zeros((0, 0)), np.full((2, 2), np.nan)):
+    for wrong in (np.zeros((2, 3)), np.zeros(3), np.zeros((0, 0)), np.full((2, 2), np.nan), "abc"):
         with pytest.raises(ValueError, match="A "):
             spectral_radius(wrong)
+    assert spectral_radius(np.diag([3j, 2.0])) == 3.0  # the imaginary part is not dropped
 
 
 @pytest.mark.parametrize("call, said", [
@@ -209,8 +246,17 @@ def test_spectral_radius():
     (lambda: linear_system(np.ones(2), None, A), "must be a tuple"),
     (lambda: impulse_response(A, B, steps=0), "steps must be"),
     (lambda: impulse_response(B, B, steps=2), "A must be"),
-    (lambda: impulse_response(A, B.T, steps=2), "does not fit"),
-], ids=range(8))
+    (lambda: impulse_response(A, B.T, steps=2), "A must be"),
+    (lambda: impulse_response(A, B, np.ones((3, 1)), steps=2), r"C \(S, O\), got .*\(3, 1\)"),
+    (lambda: impulse_response(A, B[0], steps=2), r"B \(I, S\)"),
+    (lambda: impulse_response(A.tolist(), B, steps=2), "A must be an array"),
+    (lambda: impulse_response(A, B, steps=2.5), "steps must be a whole number"),
+    (lambda: linear_system(np.ones(2), None, (A.tolist(),)), "does not fit A, list"),
+    (lambda: linear_system(np.ones(2), None, (np.ones((2, 3)),)), r"A, \(2, 3\)"),
+    (lambda: linear_system(np.ones(2), np.ones(3), (A, np.ones((3, 4)))), r"B, \(3, 4\)"),
+    (lambda: linear_system(np.ones((4, 2)), np.ones((5, 3)), (A, B)), "4 rows of states"),
+    (lambda: linear_system(1.0, None, (A,)), "a state of shape"),
+], ids=range(17))
 def test_linear_systems_refuse(call, said):
     with pytest.raises(ValueError, match=said):
         call()
@@ -235,9 +281,22 @@ def test_rk4_backwards_and_refusals():
     s0 = normal(4, 2)
     back = rk4(pendulum, -0.01)(rk4(pendulum, 0.01)(s0, 1.0), 1.0)
     np.testing.assert_allclose(back, s0, atol=1e-9)
-    for dt, substeps in ((0.0, 1), (np.nan, 1), (np.inf, 1), (0.1, 0)):
+    for dt in (0.0, np.nan, np.inf, "0.1", None):
         with pytest.raises(ValueError, match="dt must be"):
-            rk4(pendulum, dt, substeps)
+            rk4(pendulum, dt)
+    for substeps in (0, 1.5, True):
+        with pytest.raises(ValueError, match="substeps must be"):
+            rk4(pendulum, 0.1, substeps)
+    with pytest.raises(TypeError, match="field must be a function, got float 0.1"):
+        rk4(0.1, pendulum)
+
+
+@pytest.mark.parametrize("returned", [1.0, np.ones(1), np.ones((1, 3)), (np.ones(3),)],
+                         ids=range(4))
+def test_a_velocity_that_would_be_broadcast_is_refused(returned):
+    "A field with too few entries must not move all of them alike."
+    with pytest.raises(ValueError, match=r"the field returned .* state of shape \(3,\)"):
+        rk4(lambda s, a: returned, 0.1)(np.ones(3))
 
 
 def test_a_field_may_return_a_list():
@@ -269,6 +328,12 @@ def test_energy_of_the_pendulum():
             pendulum(wrong)
     with pytest.raises(ValueError, match="a torque"):
         pendulum(s, np.ones((6, 2)))
+    with pytest.raises(ValueError, match=r"torque of shape \(3,\) does not fit states"):
+        pendulum(s, np.ones(3))
+    for three in ((9.81, 0.0), 9.81, None, (1, 2, 3, 4), np.ones(2), np.float64(1.0)):
+        for f, *args in ((pendulum, s, None), (pendulum_energy, s), (lorenz, np.ones(3), None)):
+            with pytest.raises(ValueError, match="theta must be three numbers"):
+                f(*args, three)
 
 
 def test_small_swings_have_the_known_period():
@@ -291,6 +356,15 @@ def test_jacobian_in_row_form(backend):
         jacobian(lorenz, asarray(np.array([1.0, np.nan, 0.0])))
     with pytest.raises(ValueError, match=r"s must be \(S,\)"):
         jacobian(lorenz, asarray(np.ones((2, 3))))
+    with pytest.raises(ValueError, match="one row of numbers"):
+        jacobian(lambda s, a: s.sum(), asarray(np.ones(2)))
+    for step in (0, -1e-5, np.nan):
+        with pytest.raises(ValueError, match="step must be above 0"):
+            jacobian(lorenz, asarray(np.ones(3)), step=step)
+
+
+def test_lists_keep_their_double_precision():
+    assert jacobian(lambda s, a: s * s, [0.1])[0, 0] == pytest.approx(0.2, abs=1e-12)
 
 
 def test_fixed_points(backend):
@@ -306,6 +380,38 @@ def test_fixed_points(backend):
     np.testing.assert_allclose(to_host(at)[0], expected, atol=1e-8)
     assert fixed_points(lambda s, a: s + 1, starts).shape == (0, 3)
     assert fixed_points(lambda s, a: s * s + 1, starts[:, :1]).shape == (0, 1)
+    for flow in (False, True):
+        with pytest.raises(ValueError, match=r"keep the shape of the state, but \(3,\) became"):
+            fixed_points(lambda s, a: s[:1], starts, flow=flow)
+    with pytest.raises(ValueError, match="iterations must be"):
+        fixed_points(lorenz, starts, iterations=0)
+    with pytest.raises(ValueError, match="tolerance must be"):
+        fixed_points(lorenz, starts, tolerance=0.0)
+
+
+def test_fixed_points_of_systems_that_the_chapter_does_not_use():
+    def van_der_pol(s, a):
+        return np.stack([s[..., 1], (1 - s[..., 0] ** 2) * s[..., 1] - s[..., 0]], -1)
+
+    def henon(s, a):
+        return np.stack([1 - 1.4 * s[..., 0] ** 2 + s[..., 1], 0.3 * s[..., 0]], -1)
+
+    at = fixed_points(van_der_pol, normal(10, 2), flow=True)
+    np.testing.assert_allclose(at, [[0, 0]], atol=1e-9)
+    np.testing.assert_allclose(eigenvalues(jacobian(van_der_pol, at[0])), np.roots([1, -1, 1]),
+                               atol=1e-8)
+    at = fixed_points(henon, normal(30, 2))
+    x = np.roots([1.4, 0.7, -1])
+    np.testing.assert_allclose(np.sort(at[:, 0]), np.sort(x), atol=1e-9)
+    for p in at:
+        np.testing.assert_allclose(sorted(eigenvalues(jacobian(henon, p))),
+                                   sorted(np.roots([1, 2.8 * p[0], -0.3])), atol=1e-7)
+    for centre in (0.0, 1.0):  # a flat one, where Newton's steps are short
+        at = fixed_points(lambda s, a, c: -(s - c) ** 3, np.array([[3.0], [-2.0]]), params=centre,
+                          flow=True)
+        np.testing.assert_allclose(at, [[centre]], atol=1e-6)
+    at = fixed_points(lambda s, a, r: r * s * (1 - s), np.array([[0.1], [0.6]]), params=3.2)
+    np.testing.assert_allclose(at, [[0.0], [1 - 1 / 3.2]], atol=1e-9)
 
 
 def test_feedback_moves_the_eigenvalues():
@@ -343,6 +449,23 @@ def test_the_henon_map_and_the_sum_of_exponents():
     assert abs(one.values[0] - 0.4192) < 5 * one.errors[0]
 
 
+def test_exponents_of_cycles_and_of_a_linear_system_of_three():
+    "Stable cycles of the logistic map; the limit cycle of Van der Pol, whose sum is a mean trace."
+    for r, known in ((2.5, np.log(0.5)), (3.2, np.log(0.16) / 2)):
+        value, _ = lyapunov_exponent(lambda s, a, r: r * s * (1 - s), np.array([0.3]), 400,
+                                     params=r)
+        assert value == pytest.approx(known, abs=1e-6)
+
+    def van_der_pol(s, a):
+        return np.stack([s[..., 1], (1 - s[..., 0] ** 2) * s[..., 1] - s[..., 0]], -1)
+
+    found = lyapunov_spectrum(rk4(van_der_pol, 0.05), normal(4, 2), 2000, dt=0.05, skip=600)
+    np.testing.assert_allclose(found.values, [0.0, -1.0587], atol=0.02)
+    M = np.array([[0.9, 0.4, 0.0], [0.0, 0.7, 0.2], [0.0, 0.0, 0.5]])
+    found = lyapunov_spectrum(linear_system, normal(3, 3), 600, params=(M,))
+    np.testing.assert_allclose(found.values, np.log([0.9, 0.7, 0.5]), atol=1e-3)
+
+
 def test_lorenz_exponent():
     starts = np.array([0.0, 0, 25]) + 5 * normal(150, 3)
     found = lyapunov_spectrum(rk4(lorenz, 0.08, substeps=8), starts, 400, dt=0.08, skip=150)
@@ -360,10 +483,20 @@ def test_driven_exponents_and_refusals():
     with pytest.raises(ValueError, match="NaN"):
         lyapunov_exponent(lambda s, a: s, np.array([np.nan]), 10)
     for bad in ({"steps": 0}, {"steps": 5, "skip": -1}, {"steps": 5, "dt": 0.0}):
-        with pytest.raises(ValueError, match="are needed"):
+        with pytest.raises(ValueError, match="must be|are needed"):
             lyapunov_exponent(lambda s, a: s, np.ones(2), **bad)
     with pytest.raises(ValueError, match="count <= S"):
         lyapunov_spectrum(lambda s, a: s, np.ones(2), 5, count=3)
+    with pytest.raises(ValueError, match="count must be a whole number"):
+        lyapunov_spectrum(lambda s, a: s, np.ones(2), 5, count=1.5)
+    with pytest.raises(ValueError, match="blocks must be"):
+        lyapunov_exponent(lambda s, a: s, np.ones(2), 5, blocks=0)
+    with pytest.raises(ValueError, match=r"shape of rows .* one start"):
+        lyapunov_exponent(lambda s, a: np.stack([s[0], s[1]]), np.ones((5, 2)), 5)
+    with pytest.raises(TypeError, match="the map returned None"):
+        lyapunov_exponent(lambda s, a: None, np.ones((5, 2)), 5)
+    with pytest.raises(TypeError, match=r"must take \(s, a\).*takes \(s, a, theta\)"):
+        lyapunov_exponent(linear_system, np.ones(2), 5)
     with pytest.raises(ValueError, match="300 actions|steps"):
         lyapunov_exponent(lambda s, a: a * s, np.ones(1), 200, skip=0, actions=factors)
 
@@ -411,6 +544,29 @@ def test_lorenz_and_pendulum_are_found(backend):
     np.testing.assert_allclose(to_host(found.theta), [9.81, 0.3, 2.0], rtol=1e-8)
 
 
+def test_a_hidden_nonlinear_system_with_noise_is_found():
+    "Van der Pol with an unknown force: the answer of scipy's solver, within its error bars."
+    def move(s, a, theta):
+        def field(s, a, theta):
+            push = theta[0] * (1 - s[..., 0] ** 2) * s[..., 1] - theta[1] * s[..., 0]
+            return np.stack([s[..., 1], push + theta[2] * a], -1)
+        return rk4(field, 0.1)(s, a, theta)
+
+    true, torque, noise = (1.3, 0.8, 0.5), normal(400), 0.01 * normal(400, 2)
+    states = [np.array([0.5, 0.0])]
+    for a, e in zip(torque, noise, strict=True):
+        states.append(move(states[-1], a, true) + e)
+    states = np.stack(states)
+    found = recover(move, states, torque, (0.0, 0.0, 0.0))
+    assert found.converged
+    assert (np.abs(np.subtract(found.theta, true)) < 4 * np.array(found.errors)).all()
+    np.testing.assert_allclose(found.noise, 0.01, rtol=0.15)
+    optimize = pytest.importorskip("scipy.optimize")
+    peer = optimize.least_squares(
+        lambda p: (states[1:] - move(states[:-1], torque, tuple(p))).ravel(), np.zeros(3))
+    np.testing.assert_allclose(found.theta, peer.x, atol=1e-6)
+
+
 def test_errors_told_are_errors_made():
     "Over many runs, the error divided by its standard error has a standard deviation near 1."
     z = []
@@ -420,6 +576,16 @@ def test_errors_told_are_errors_made():
         found = recover(linear_system, states, theta=(np.zeros((2, 2)),))
         z.append((found.theta[0] - A) / found.errors[0])
     assert 0.85 < np.std(z) < 1.15
+
+
+def test_parameters_of_very_different_size():
+    x = normal(40, 1)
+    states = np.stack([x, 2e9 * 1e-9 * x + 3e-6 * 1e6 * x**2 + 0.1 * normal(40, 1, seed=1)])
+    found = recover(lambda s, a, p: p[0] * 1e-9 * s + p[1] * 1e6 * s**2, states, theta=(0.0, 0.0))
+    D = np.concatenate([x, x**2], 1)
+    known = found.noise[0] * np.sqrt(np.diag(np.linalg.inv(D.T @ D))) * [1e9, 1e-6]
+    np.testing.assert_allclose(found.errors, known, rtol=1e-6)
+    np.testing.assert_allclose(found.theta, [2e9, 3e-6], rtol=0.1)
 
 
 def test_what_the_data_do_not_determine():
@@ -447,7 +613,13 @@ def test_what_the_data_do_not_determine():
     ({"theta": (np.full((2, 2), np.nan), B)}, "theta"),
     ({"f": lambda s, a, p: s[:, :1]}, r"rows \(N, S\) to rows"),
     ({"f": lambda s, a, p: s * np.inf}, "start elsewhere"),
-], ids=range(11))
+    ({"theta": [np.zeros((2, 2)), B]}, "got list"),
+    ({"theta": ((np.zeros((2, 2)), B), 1.0)}, "got tuple"),
+    ({"theta": "abc"}, "got str"),
+    ({"theta": 1j}, "got complex"),
+    ({"theta": np.ones(2) * 1j}, "real numbers"),
+    ({"iterations": 0}, "iterations must be"),
+], ids=range(17))
 def test_recover_refuses(options, said):
     given = {"f": linear_system, "states": normal(9, 2), "actions": normal(8, 3),
              "theta": (np.zeros((2, 2)), np.zeros((3, 2)))} | options
@@ -468,5 +640,13 @@ def test_phase_portrait(backend):
     assert picture.svg() == picture.svg() and "NaN" not in picture.svg()
     with pytest.raises(ValueError, match="not finite any more at step"):
         phase_portrait(lambda s, a: s / 0.0, starts, 3)
-    with pytest.raises(ValueError, match="at least one step"):
-        phase_portrait(linear_system, starts, 0, params=(asarray(A),))
+    for options, said in [({"steps": 0}, "steps must be"), ({"steps": 2.5}, "steps must be"),
+                          ({"show": (0, 2)}, "variables 0 to 1"), ({"show": (0,)}, "show must be"),
+                          ({"show": (0, -1)}, "show must be|entry of show"),
+                          ({"starts": asarray(np.ones((3, 1)))}, "variables 0 to 0"),
+                          ({"rest": np.zeros(2)}, "rest must be"),
+                          ({"rest": np.zeros((1, 3))}, r"rest must be \(K, 2\)")]:
+        with pytest.raises(ValueError, match=said):
+            phase_portrait(**{"f": lambda s, a: s / 2, "starts": starts, "steps": 3} | options)
+    assert "Fixed points at (0, 0)" in phase_portrait(lambda s, a: s / 2, starts, 3,
+                                                      rest=[[0.0, 0.0]]).alt
