@@ -12,6 +12,7 @@ from rnntext import window as W
 from rnntext.autograd import gradcheck
 from rnntext.backend import asarray, to_host
 from rnntext.learn import cross_entropy, predict, softmax
+from rnntext.sequences import module_docstrings
 
 
 def slow_kneser_ney(ids, size, order, discounts):
@@ -92,13 +93,36 @@ def test_words_keep_their_frequencies():
 
 @pytest.mark.parametrize("arguments, words", [
     (([0, 7], 5), "0..4"), (([0.5, 1.0], 5), "integers"), (([[0, 1]], 5), "stream"),
-    (([0, 1], 5, 3), "at least 3"), (([0, 1], 0), "size"), (([0, 1], 2, 0), "order"),
+    (([0, 1], 5, 3), "3 or more"), (([0, 1], 0), "size"), (([0, 1], 2, 0), "order"),
 ])
 def test_kneser_ney_refuses(arguments, words):
     with pytest.raises((ValueError, TypeError), match=words):
         W.KneserNey(*arguments)
-    with pytest.raises(ValueError, match="discounts"):
-        W.KneserNey([0, 1, 0], 2, 2, discounts=[0.5])
+    for wrong in ([0.5], 0.5, [0.5, 1.5], [0.5, math.nan], ["a", 0.5]):
+        with pytest.raises(ValueError, match="discounts must be 2 numbers"):
+            W.KneserNey([0, 1, 0], 2, 2, discounts=wrong)
+
+
+@pytest.mark.parametrize("context, token, words", [
+    ([0], 4, "token"), ([0], -1, "token"), ([0], 1.0, "token"), ([4], 0, "context"),
+    (0, 0, "context"), (["a"], 0, "context"), ([0.5], 0, "context"),
+])
+def test_unknown_ids_are_refused_not_smoothed(context, token, words):
+    model = W.KneserNey(TEXT, 4, 2)
+    wrong = {"token": lambda: model.probability(context, token),
+             "context": lambda: model.distribution(context)}[words]
+    with pytest.raises((ValueError, TypeError), match=f"{words} must be"):
+        wrong()
+
+
+def test_impossible_tokens_warn_nobody(recwarn):
+    model = W.KneserNey([0, 1, 0, 1, 0], 3, 2, discounts=[0.0, 0.0])
+    assert model.log_probabilities([0, 2, 1])[1] == -math.inf
+    alternating = W.markov_source([[0.0, 1.0], [1.0, 0.0]])
+    never = W.KneserNey([0, 1] * 20, 2, 2, discounts=[0.0, 0.0])
+    assert alternating.loss(never) == 0  # what cannot come costs nothing, whatever its probability
+    assert W.markov_source([[0.5, 0.5], [1.0, 0.0]]).loss(never) == math.inf
+    assert not recwarn.list
 
 
 def test_perplexity():
@@ -106,6 +130,9 @@ def test_perplexity():
     assert W.perplexity([-numpy.inf, 0.0]) == math.inf
     with pytest.raises(ValueError, match="no tokens"):
         W.perplexity([])
+    for wrong in ([0.5, 0.5], [math.nan, -1.0]):
+        with pytest.raises(ValueError, match="0 or below"):
+            W.perplexity(wrong)
 
 
 # Text
@@ -117,18 +144,20 @@ def test_tokens_and_corpus():
     c = W.corpus(["a a b", "a b"], ["a c b"], min_count=2)
     assert [c.vocabulary.tokens[i] for i in c.test] == ["a", "<unk>", "b", W.END]
     assert c.size == 4 and len(c.train) == 7
+    same = W.encoded(W.tokenise(["a a b", "a b"]), W.tokenise("a c b"), min_count=2)
+    assert all((a == b).all() for a, b in zip(c[1:], same[1:], strict=True))
 
 
 def test_no_docstring_on_both_sides():
-    modules = W.module_docstrings()
-    assert len(modules) > 100 and list(modules) == sorted(modules, key=lambda n: n.split("/"))
-    assert any("JSON" in text for text in modules["json/__init__.py"])
-    assert not any("test" in name.split("/") for name in modules)
+    modules = module_docstrings()
     train, test = W.split_modules(modules)
     assert test and not set(train) & set(test)
     assert set(train) | set(test) == {t for texts in modules.values() for t in texts}
     with pytest.raises(ValueError, match="every"):
         W.split_modules(modules, 0)
+    for first in (-1, 3):
+        with pytest.raises(ValueError, match="first must be in 0..2"):
+            W.split_modules(modules, 3, first)
 
 
 # The network
@@ -178,9 +207,20 @@ def test_window_model_refuses():
             model(wrong)
     with pytest.raises((ValueError, TypeError)):
         model(numpy.full((3, 1), 6))
-    for name in ("size", "span", "embedding_size", "hidden_size"):
+    for name in ("size", "span", "embedding_size", "hidden_size", "outputs"):
         with pytest.raises(ValueError, match=name):
             W.WindowModel(**{"size": 5, name: 0})
+        if name != "outputs":
+            with pytest.raises(ValueError, match=name):
+                W.window_parameters(**{"size": 5, "span": 3, name: 0})
+    with pytest.raises(ValueError, match="chooses from 4 outputs"):
+        W.WindowModel(6, 3, outputs=4, seed=0).log_probabilities([0, 1, 2, 5, 1])
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_no_windows_are_no_logits(shared):
+    model = W.WindowModel(6, 3, shared=shared, seed=0)
+    assert to_host(model(numpy.zeros((3, 0), int))).shape == (0, 6)
 
 
 def test_training_repeats(backend):
@@ -248,6 +288,30 @@ def test_losses_of_agreement(distance):
         assert W.agreement_loss(source, 3, q, 2) >= math.log(3) - 1e-9
 
 
+def test_states_left_for_good_have_no_share():
+    source = W.Source([[0.5, 0.3, 0.2], [0, 0.2, 0.8], [0, 0.7, 0.3]], numpy.eye(3))
+    assert source.stationary[0] == 0 and abs(source.stationary[1:] - [7 / 15, 8 / 15]).max() < 1e-12
+    ids, p, _ = source.contexts(2)
+    assert (ids > 0).all() and abs(p.sum() - 1) < 1e-12
+    assert (source.sample(500, seed=0) > 0).all()
+
+
+def test_a_hidden_source_is_filtered_to_its_rate():
+    "Each span comes nearer to one who carries the state's distribution, and none reaches it."
+    source = W.Source([[0.99, 0.01], [0.01, 0.99]], [[0.7, 0.3], [0.3, 0.7]])
+    ids = source.sample(40_000, seed=0)
+    beta, p = source.stationary, []
+    for x in ids:
+        p.append(beta @ source.emission[:, x])
+        beta = (beta * source.emission[:, x]) @ source.transition / p[-1]
+    windows, _, following = source.contexts(6)
+    table = {tuple(w): f for w, f in zip(windows.T.tolist(), following, strict=True)}
+    best = -numpy.mean([math.log(table[tuple(ids[t - 6:t].tolist())][ids[t]])
+                        for t in range(6, len(ids))])
+    assert abs(best - source.best_loss(6)) < 0.005
+    assert source.state_loss() < -numpy.log(p[6:]).mean() < best - 0.01
+
+
 def test_samples_have_the_exact_frequencies():
     for source in (HIDDEN, W.random_markov(2, 3, seed=0), W.agreement_source(2)):
         ids = source.sample(40_000, seed=0)
@@ -294,8 +358,35 @@ def test_sources_refuse():
         HIDDEN.contexts(-1)
     with pytest.raises(ValueError, match="too many"):
         W.random_markov(1, 40, seed=0).contexts(8)
-    with pytest.raises(ValueError, match="table"):
-        W.markov_source(numpy.ones((2, 3)) / 3)
+    with pytest.raises(ValueError, match="emission must be .* = \\(1, V\\)"):
+        W.Source([[1.0]], [0.5, 0.5])
+    for transition in ([[0.5, 0.4], [0.5, 0.5]], [[2.0, -1.0], [0.5, 0.5]], [[math.nan]]):
+        with pytest.raises(ValueError, match="in row 0"):
+            W.stationary_distribution(transition)
+    for transition in ([], [1.0], [[0.5, 0.5]]):
+        with pytest.raises(ValueError, match="transition must be"):
+            W.stationary_distribution(transition)
+    for table in (numpy.ones((2, 3)) / 3, [0.5, 0.5], 1.0):
+        with pytest.raises(ValueError, match="table must be"):
+            W.markov_source(table)
+    with pytest.raises(ValueError, match="rows of table"):
+        W.markov_source([[0.5, 0.6], [0.5, 0.5]])
+    with pytest.raises(ValueError, match="27000 states"):
+        W.random_markov(3, 30)
+    with pytest.raises(ValueError, match="concentration"):
+        W.random_markov(2, 3, concentration=0)
+    for model in (W.WindowModel(4, 2, seed=0), W.WindowModel(3, 2, outputs=2, seed=0),
+                  W.KneserNey([0, 1, 0, 1], 2, 2)):
+        with pytest.raises(ValueError, match="the source has 3 tokens"):
+            HIDDEN.loss(model)
+    with pytest.raises(TypeError, match="KneserNey or a WindowModel"):
+        HIDDEN.loss(HIDDEN)
+    source = W.agreement_source(2)
+    for q, kinds, words in ((numpy.ones((3, 3)), 2, "q must be"),
+                            (source.contexts(2)[2], 4, "no 4 kinds"),
+                            (source.contexts(2)[2], 0, "kinds")):
+        with pytest.raises(ValueError, match=words):
+            W.agreement_loss(source, kinds, q, 2)
 
 
 # Constituents
@@ -309,8 +400,14 @@ def test_constituents():
     assert (noun % 3 == classes).all() and noun.min() == 0 and noun.max() == 5
     assert set(place) == {0, 1, 2, 3} and ((ids > 4).sum(axis=0) == 1).all()
     assert set((W.constituents(50, places=[2], seed=0)[0] == 0).argmax(axis=0)) == {2}
-    with pytest.raises(ValueError, match="starts in"):
-        W.constituents(5, span=4, places=[3])
+    for places in ([3], [-1], [0.5], []):
+        with pytest.raises(ValueError, match="starts in"):
+            W.constituents(5, span=4, places=places)
+    for name in ("nouns", "fillers", "classes", "span"):
+        with pytest.raises(ValueError, match=name):
+            W.constituents(5, **{name: 0})
+    with pytest.raises(ValueError, match="span must be 2"):
+        W.constituents(5, span=1)
 
 
 def test_place_similarity():
@@ -320,3 +417,19 @@ def test_place_similarity():
     blocks, words = W.place_similarity(W.WindowModel(8, 3, seed=0), range(8))
     numpy.testing.assert_allclose(numpy.diag(blocks), 1, atol=1e-6)
     assert abs(blocks[0, 1]) < 0.2 and abs(words[0, 1]) < 0.5
+    for ids in ([8], [-1], []):
+        with pytest.raises(ValueError, match="ids must"):
+            W.place_similarity(W.WindowModel(8, 3, seed=0), ids)
+    with pytest.raises(ValueError, match="one shape"):
+        W.cosine([1, 2], [1, 2, 3])
+
+
+def test_a_place_without_nouns_learns_nothing_of_them():
+    from rnntext.learn import Batches, fit
+
+    ids, classes = W.constituents(800, places=range(4), seed=0)
+    model = W.WindowModel(61, 6, embedding_size=16, hidden_size=32, outputs=4, seed=0)
+    data = Batches(ids, classes, axes=(1, 0), batch_size=128, seed=0)
+    fit(model, data, W.next_token_loss, epochs=40, learning_rate=5e-3, progress=False)
+    _, same = W.place_similarity(model, range(21, 61))
+    assert same[1:5, 1:5].min() > 0.7 and abs(same[1:5, [0, 5]]).max() < 0.4
