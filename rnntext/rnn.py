@@ -4,7 +4,7 @@
 __all__ = ['NONLINEARITIES', 'CHUNK', 'IMPLEMENTATIONS', 'rnn_step', 'selected', 'unstack', 'stepwise', 'time_mask',
            'rnn_readable', 'project', 'as_rows', 'rnn_forward', 'gradients_over_time', 'rnn_buffered', 'in_chunks',
            'use_implementation', 'implementation', 'rnn', 'Cell', 'ElmanCell', 'orthogonal', 'initial_weights',
-           'pytorch_weights', 'Recurrent', 'RNN', 'causal_convolution']
+           'pytorch_weights', 'switch', 'Recurrent', 'RNN', 'causal_convolution']
 
 # %% ../nbs/06-recurrent-networks.ipynb #8e3bcbfe
 import contextlib
@@ -420,6 +420,13 @@ def pytorch_weights(
     return rng.uniform(-limit, limit, shape)
 
 # %% ../nbs/06-recurrent-networks.ipynb #dc8db23e
+def switch(name: str, value: Any) -> bool:
+    "An option that is on or off, or a ValueError that names it."
+    if not isinstance(value, (bool, numpy.bool_)):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
 class Recurrent(Module):
     "Layers and directions of a cell, with lengths, states and single steps; see `RNN`."
 
@@ -441,7 +448,8 @@ class Recurrent(Module):
         self.cell, self.hidden_size = cell, cell.hidden_size
         self.input_size = positive("input_size", input_size)
         self.num_layers = positive("num_layers", num_layers)
-        self.bidirectional, self.learn_state = bool(bidirectional), bool(learn_state)
+        self.bidirectional = switch("bidirectional", bidirectional)
+        self.learn_state = switch("learn_state", learn_state)
         rng = generator(seed)
         self.dropouts = [Dropout(dropout, seed=int(rng.integers(2**31)), layer=i)
                          for i in range(num_layers - 1)]
@@ -478,10 +486,13 @@ def _start(self: Recurrent, init: str | Callable, rng: numpy.random.Generator, d
     width = self.cell.sizes()[0] * self.directions
     for layer, _, suffix in self._runs():
         for name, shape in self.cell.shapes(width if layer else self.input_size).items():
-            value = numpy.array(init(name, shape, rng), dtype=dtype)
-            if value.shape != shape:
-                raise ValueError(f"init gave {value.shape} for {name}{suffix}, not {shape}")
-            setattr(self, name + suffix, Tensor(asarray(value)))
+            value = numpy.asarray(init(name, shape, rng))
+            fits = value.shape == shape and value.dtype.kind in "fiu"
+            if not fits or not numpy.isfinite(value).all():
+                got = "NaN or infinity" if fits else f"{value.shape} {value.dtype}"
+                raise ValueError(f"init must give finite numbers of shape {shape} for "
+                                 f"{name}{suffix}, got {got}")
+            setattr(self, name + suffix, Tensor(asarray(value.astype(dtype))))
         for name, size in zip(self.states, self.cell.sizes(), strict=True):
             if self.learn_state:
                 setattr(self, f"{name}0{suffix}", Tensor(zeros(size, dtype=dtype)))
@@ -568,9 +579,11 @@ def _state(self: Recurrent, state: Any, batch: int, like: Tensor) -> tuple:
     if state is None:
         return tuple(zeros(shape, like=like.data) for shape in shapes)
     parts = state if isinstance(state, (tuple, list)) else (state,)
-    if len(parts) != len(self.states):
-        raise ValueError(f"the state must be {' and '.join(self.states)}, {len(self.states)} "
-                         f"array(s) of shape {shapes[0]}, got {len(parts)}")
+    if len(parts) != len(shapes):
+        expected = " and ".join(f"{n} {s}" for n, s in zip(self.states, shapes, strict=True))
+        got = type(state).__name__ + (f" of {len(parts)}" if parts is state else "")
+        raise ValueError(f"the state must be {len(shapes)} array(s), {expected}, as this layer "
+                         f"returns it, got one {got}")
     return tuple(check_floats(p, like, f"state {n}", shape, hint="layers times directions, batch, "
                               "hidden; x is time-major (T, B, I)")
                  for p, n, shape in zip(parts, self.states, shapes, strict=True))
@@ -614,12 +627,12 @@ def trace(
 ) -> dict[str, Array]:  # "h_l0", ... -> (T, B, H); 0 in the padding
     "Every gate, candidate and state over time, by name, layer and direction, as in evaluation."
     x, state, lengths = self._checked(x, state, lengths)
-    x, state, found = detach(x), detach(state), {}
+    ys, state, found = [detach(x)], detach(state), {}
     mask = time_mask(lengths, 0, len(x))
     with no_grad():
         for run, (_, reverse, suffix) in enumerate(self._runs()):
             if run % self.directions == 0:
-                source, ys = (concatenate(ys, axis=2) if run else x), []
+                source, ys = concatenate(ys, axis=2), []
             y, named = self._traced(source, tuple(a[run] for a in state), suffix, lengths, reverse)
             ys.append(y)
             found |= {k + suffix: selected(mask, a, 0.0) for k, a in named.items()}
