@@ -190,8 +190,8 @@ def find_gpu() -> GPU:
     _precision = settings().precision  # what the first product ran with
     return GPU(cupy, "")
 
-
-_precision: str | None = None
+# %% ../nbs/00-one-code-two-devices.ipynb #09d7b666
+_precision: str | None = None  # of the first product on the GPU, since CuPy keeps it
 
 
 def gpu_available() -> bool:
@@ -346,6 +346,8 @@ def _dtype(dtype: Any, like: Any) -> Any:
 
 def _where_born(like: Any) -> ModuleType:
     like = like.data if hasattr(type(like), "__rnntext__") else like
+    if like is not None and not hasattr(like, "dtype"):
+        raise TypeError(f"like must be an array or a Tensor, got {describe(like)}")
     return born() if like is None else namespace(like)
 
 
@@ -372,7 +374,8 @@ def arange(n: int, like: Array = None, dtype: Any = "int64") -> Array:
 def to_host(a: Any) -> Any:
     "The value as a NumPy array (of a Tensor its value); tuples and lists item by item."
     if isinstance(a, (tuple, list)):
-        return type(a)(to_host(b) for b in a)
+        moved = [to_host(b) for b in a]
+        return type(a)(*moved) if hasattr(a, "_fields") else type(a)(moved)  # a named tuple
     if hasattr(type(a), "__rnntext__"):
         a = a.data
     return a.get() if is_device(a) else numpy.asarray(a)
@@ -382,6 +385,10 @@ def to_device(a: Any, dtype: Any = None) -> Array:
     "The array where arrays are born, copied only if it is elsewhere; its type is kept."
     if hasattr(type(a), "__rnntext__"):
         a = a.data
+    if not is_device(a):
+        a = numpy.asarray(a)
+        if a.dtype.kind not in "biufc":
+            raise TypeError(f"only numbers can move to a device, got {a.dtype.name} {a.shape}")
     if backend() == "numpy":
         return numpy.asarray(to_host(a), dtype=dtype)
     return born().asarray(a, dtype=dtype)
@@ -426,9 +433,14 @@ def generator(
     if seed is None:
         _sequence = _sequence or numpy.random.SeedSequence(settings().seed)
         return numpy.random.default_rng(_sequence.spawn(1)[0])
-    if isinstance(seed, bool) or not isinstance(seed, (int, numpy.integer)) or seed < 0:
-        raise ValueError(f"seed must be None or an integer of 0 or above, got {seed!r}")
-    return numpy.random.default_rng(int(seed))
+    return numpy.random.default_rng(_natural(seed, "seed must be None or"))
+
+
+def _natural(value: Any, what: str) -> int:
+    "An integer of 0 or above, or an error that says what came."
+    if isinstance(value, bool) or not isinstance(value, (int, numpy.integer)) or value < 0:
+        raise ValueError(f"{what} an integer of 0 or above, got {value!r}")
+    return int(value)
 
 # %% ../nbs/00-one-code-two-devices.ipynb #6498b554
 def standard_normal(
@@ -437,10 +449,12 @@ def standard_normal(
     dtype: Any = None,  # None: the setting `dtype`
 ) -> Array:  # where arrays are born
     "Normal numbers with mean 0 and variance 1, drawn on the host: the same on every device."
-    numbers = generator(seed).standard_normal(shape)
-    return to_device(numpy.asarray(numbers, dtype=dtype or settings().dtype))
+    dtype = numpy.dtype(dtype or settings().dtype)
+    if dtype.kind != "f":
+        raise TypeError(f"normal numbers need a floating-point dtype, got {dtype}")
+    return to_device(numpy.asarray(generator(seed).standard_normal(shape), dtype=dtype))
 
-# %% ../nbs/00-one-code-two-devices.ipynb #12f6ebe7
+# %% ../nbs/00-one-code-two-devices.ipynb #85159610
 def _mix(x: Array) -> Array:
     "One round of a bijection of the 32-bit integers that spreads every bit over all others."
     u = numpy.uint32
@@ -460,7 +474,8 @@ def keep_mask(
     "A dropout mask computed from a counter: the same bits on every device."
     if not 0 <= rate < 1:
         raise ValueError(f"rate must be at least 0 and below 1, got {rate}")
-    keys = numpy.random.SeedSequence([seed, step, layer]).generate_state(2)
+    counter = [_natural(n, "seed, step and layer must each be") for n in (seed, step, layer)]
+    keys = numpy.random.SeedSequence(counter).generate_state(2)
     index = arange(int(numpy.prod(shape)), like=like, dtype="uint32")
     bits = _mix(_mix(index ^ keys[0]) + keys[1])
     limit = numpy.uint32(max(round((1 - rate) * 2**32), 1) - 1)
@@ -478,9 +493,10 @@ def fresh(
             f"precision = {read.precision}, but products on the GPU already ran with "
             f"{_precision}, and CuPy keeps what it started with. Restart the kernel."
         )
+    seed = read.seed if seed is None else _natural(seed, "seed must be None or")
     _settings, _chosen = read, None
     _block.set(None)
-    _sequence = numpy.random.SeedSequence(_settings.seed if seed is None else seed)
+    _sequence = numpy.random.SeedSequence(seed)
 
 
 def on_gpu(
@@ -572,6 +588,11 @@ def checker(
     calling: Callable = lambda function, *args: function(*args),  # how a case is run
 ) -> Callable[[Callable], None]:
     "A check for an exercise: prints 'not yet: ...' or 'right: ...' and never raises."
+    if not cases or not all(isinstance(c, tuple) and len(c) == 2 and isinstance(c[0], tuple)
+                            for c in cases):
+        raise TypeError("cases must be pairs ((argument, ...), expected value), at least one, "
+                        f"got {_short(cases)}")
+
     def check(function: Callable) -> None:
         for args, expected in cases:
             try:

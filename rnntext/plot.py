@@ -188,10 +188,15 @@ def _new_picture(
     return Picture(figure, f"{alt} {seen}", draw)
 
 
-def _finish(axes: Any, title: str, xlabel: str, ylabel: str) -> str:
+def _finish(
+    axes: Any, title: str, xlabel: str, ylabel: str,
+    above: float = 0,  # points that names or a legend take above the axes
+    unnamed: str = "the index",
+) -> str:
     "Title and labels, and what the alternative text says about them."
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    return f"{plain(ylabel) or 'values'} over {plain(xlabel) or 'the index'}"
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_title(title, pad=6 + above)
+    return f"{plain(ylabel) or 'values'} over {plain(xlabel) or unnamed}"
 
 # %% ../nbs/00b-pictures.ipynb #ec0ac4b0
 def _numbers(
@@ -269,13 +274,14 @@ def _told(name: str, x: Array, y: Array) -> str:
     x, good = x[ok], y[ok]
     low, high = good.argmin(), good.argmax()
     missing = f", missing values: {(~ok).sum()}" if not ok.all() else ""
-    return (f"{plain(name) or 'The curve'} goes from {number(good[0])} to {number(good[-1])}, "
+    who = f"Curve '{plain(name)}'" if plain(name) else "The curve"
+    return (f"{who} goes from {number(good[0])} to {number(good[-1])}, "
             f"lowest {number(good[low])} at {number(x[low])}, "
             f"highest {number(good[high])} at {number(x[high])}{missing}.")
 
 # %% ../nbs/00b-pictures.ipynb #daa90508
-def _marks(axes: Any, events: Mapping, levels: Mapping) -> str:
-    "Vertical lines at events, horizontal ones at levels, and what the text says of them."
+def _marks(axes: Any, events: Mapping, levels: Mapping) -> tuple[str, float]:
+    "Vertical lines at events, horizontal ones at levels: what the text says, points above."
     fine = {"color": GREY, "linewidth": 1, "linestyle": (0, (2, 2)), "zorder": 1}
     for x in events.values():
         axes.axvline(x, **fine)
@@ -288,7 +294,7 @@ def _marks(axes: Any, events: Mapping, levels: Mapping) -> str:
     for y in levels.values():
         axes.axhline(y, **fine)
     marks = [f"{plain(n)} at {number(v)}" for n, v in [*events.items(), *levels.items()]]
-    return f" Marked: {', '.join(marks)}." if marks else ""
+    return f" Marked: {', '.join(marks)}." if marks else "", (2 + 11 * rows) * bool(events)
 
 
 def _direct_labels(
@@ -296,10 +302,11 @@ def _direct_labels(
     ends: list[tuple],  # (name, x, y, colour); x None: the right edge
 ) -> None:
     "Names at the ends of their curves, moved apart where they would collide."
+    right, (low, high) = axes.get_xlim()[1], sorted(axes.get_ylim())
+    ends = [(name, right if x is None else axes.convert_xunits(x), min(max(y, low), high), colour)
+            for name, x, y, colour in ends if x is not None or low <= y <= high]
     if not ends:
         return
-    right = axes.get_xlim()[1]
-    ends = [(name, right if x is None else axes.convert_xunits(x), y, c) for name, x, y, c in ends]
     axes.set_ylim(axes.get_ylim())
     shown = axes.transData.transform([(x, y) for _, x, y, _ in ends])[:, 1]
     for (name, x, y, colour), to, at in zip(ends, spread(shown, 12.5), shown, strict=True):
@@ -368,17 +375,19 @@ def _draw_lines(
         if name in bands:
             axes.fill_between(x, *bands[name], color=style["color"], alpha=0.22, linewidth=0)
         last = numpy.flatnonzero(numpy.isfinite(y))[-1]
-        ends.append((name, x[last], y[last], style["color"]))
+        if plain(name):
+            ends.append((name, x[last], y[last], style["color"]))
     for axis in log:
         getattr(axes, f"set_{axis}scale")("log")
-    axes.set_ylim(ylim)
+    if ylim and axes.get_autoscaley_on():  # else panels have fixed a common range
+        axes.set_ylim(ylim)
     axes.margins(x=0.01)
     _ticks(axes, x, log)
-    where = _finish(axes, *titles)
-    marked = _marks(axes, events, levels)
+    marked, above = _marks(axes, events, levels)
     if labels == "legend":
-        _legend(axes, len(series), 1.1 if events else 1)
-        ends = []
+        above, ends = _legend(axes, len(series), above), []
+    where = _finish(axes, *titles, above,
+                    {"i": "the index", "M": "time"}.get(x.dtype.kind, "x"))
     _direct_labels(axes, ends + [(k, None, v, GREY) for k, v in levels.items()])
     scale = f", logarithmic in {' and '.join(log)}" if log else ""
     told = " ".join(_told(k, x, y) for k, y in series.items())
@@ -398,10 +407,16 @@ def _ticks(axes: Any, x: numpy.ndarray, log: str) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
 
 
-def _legend(axes: Any, count: int, height: float = 1, **options: Any) -> None:
-    if axes.get_legend_handles_labels()[1]:  # a single curve may have no name
-        axes.legend(loc="lower left", bbox_to_anchor=(0, height), ncols=count, borderpad=0,
-                    **options)
+def _legend(axes: Any, count: int, above: float = 0, **options: Any) -> float:
+    "Names in a row, so many points above the axes; where that row ends."
+    from matplotlib.transforms import offset_copy
+
+    if not axes.get_legend_handles_labels()[1]:  # a single curve may have no name
+        return above
+    place = offset_copy(axes.transAxes, axes.figure, 0, above, units="points")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=count, borderpad=0,
+                bbox_transform=place if above else None, **options)
+    return above + 16
 
 # %% ../nbs/00b-pictures.ipynb #31490d6c
 def panels(
@@ -423,6 +438,7 @@ def panels(
                                sharex="x" in share, sharey="y" in share)
         for axes in grid.flat[len(pictures):]:
             axes.remove()
+        _fix_ranges(grid.flat[0], pictures, share)
         told = [_draw_panel(axes, picture, f"({chr(97 + i)})", share)
                 for i, (axes, picture) in enumerate(zip(grid.flat, pictures, strict=False))]
         figure.draw_without_rendering()
@@ -441,11 +457,28 @@ def _check_panels(pictures: list, columns: int, share: str) -> None:
                             "panels takes what lines, heatmap, bars, scatter, histogram return")
 
 # %% ../nbs/00b-pictures.ipynb #976654b5
+def _fix_ranges(axes: Any, pictures: list[Picture], share: str) -> None:
+    "Give the axes that are shared the range that holds every picture."
+    from matplotlib.figure import Figure
+
+    alone = [Figure().add_subplot() for _ in pictures if share]
+    for each, picture in zip(alone, pictures, strict=False):
+        picture.draw(each)
+    for axis in share:
+        if len({getattr(each, f"get_{axis}scale")() for each in alone}) > 1:
+            raise ValueError(f"panels that share {axis} must be all logarithmic or all linear")
+        ends = numpy.sort([getattr(each, f"get_{axis}lim")() for each in alone])
+        low, high = ends[:, 0].min(), ends[:, 1].max()
+        down = getattr(alone[0], f"{axis}axis_inverted")()
+        getattr(axes, f"set_{axis}lim")((high, low) if down else (low, high))
+
+
 def _draw_panel(axes: Any, picture: Picture, letter: str, share: str) -> str:
     seen = picture.draw(axes)
     place = axes.get_subplotspec()
     title = axes.get_title(loc="left")
-    axes.set_title(f"{letter} {title}".strip())
+    pad = axes.titleOffsetTrans.get_matrix()[1, 2] / axes.figure.dpi * 72  # as `_finish` left it
+    axes.set_title(f"{letter} {title}".strip(), pad=pad)
     if "x" in share and not place.is_last_row():
         axes.set_xlabel("")
     if "y" in share and not place.is_first_col():
@@ -573,10 +606,10 @@ def _draw_grid(
     extend = ["neither", "max", "min", "both"][2 * beyond[0] + beyond[1]]
     axes.figure.colorbar(image, ax=axes, label=colour_label, pad=0.02, aspect=14, extend=extend)
     _finish(axes, *titles)
-    rows_told, columns_told = plain(titles[2]) or "rows", plain(titles[1]) or "columns"
     of = f" of {plain(colour_label)}" if colour_label else ""
-    return (f"Heat map{of}, {a.shape[0]} rows ({rows_told}) by {a.shape[1]} columns "
-            f"({columns_told}), {told_scale}. " + _told_grid(a, scale))
+    down, across = (f" ({plain(label)})" if plain(label) else "" for label in titles[:0:-1])
+    return (f"Heat map{of}, {a.shape[0]} rows{down} by {a.shape[1]} columns{across}, "
+            f"{told_scale}. " + _told_grid(a, scale))
 
 # %% ../nbs/00b-pictures.ipynb #5af76aa2
 def bars(
@@ -620,7 +653,7 @@ def _draw_bars(
         axes.annotate(number(v), (v + way * e, y), (4 * way, 0), textcoords="offset points",
                       va="center", ha="left" if way > 0 else "right")
     axes.set_yticks(place, names)
-    axes.invert_yaxis()
+    axes.yaxis.set_inverted(True)
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -629,7 +662,7 @@ def _draw_bars(
         axes.axvline(v, color=GREY, linewidth=1, linestyle=(0, (2, 2)))
         axes.annotate(name, (v, 1), (0, 2), xycoords=axes.get_xaxis_transform(),
                       textcoords="offset points", ha="center", va="bottom", fontsize=8.5)
-    _finish(axes, *titles)
+    _finish(axes, *titles, 13 * bool(reference))
     extra = [f" plus or minus {number(errors[n])}" if n in errors else "" for n in names]
     told = ", ".join(f"{plain(n)} {number(v)}{e}"
                      for n, v, e in zip(names, lengths, extra, strict=True))
@@ -669,9 +702,8 @@ def _draw_points(axes: Any, groups: dict, diagonal: bool, titles: tuple) -> str:
                   alpha=1 if len(x) < 300 else 0.5, rasterized=len(x) > 2000)
     if diagonal:
         axes.axline((0, 0), slope=1, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
-    if len(groups) > 1:
-        _legend(axes, len(groups), handletextpad=0, markerscale=1.6)
-    _finish(axes, *titles)
+    above = _legend(axes, len(groups), handletextpad=0, markerscale=1.6) if len(groups) > 1 else 0
+    _finish(axes, *titles, above)
     told = " ".join(_told_points(name, x, y) for name, (x, y) in groups.items())
     line = " A dashed line marks y = x." if diagonal else ""
     axis = [plain(t) for t in titles]
@@ -682,7 +714,8 @@ def _told_points(name: str, x: numpy.ndarray, y: numpy.ndarray) -> str:
     "One cloud in words."
     spreads = x.std() * y.std() > 0
     r = f", correlation {numpy.corrcoef(x, y)[0, 1]:.2f}" if spreads else ""
-    return (f"{plain(name) or 'The cloud'}: {len(x)} points, x from {number(x.min())} to "
+    who = f"Group '{plain(name)}'" if plain(name) else "The cloud"
+    return (f"{who}: {len(x)} points, x from {number(x.min())} to "
             f"{number(x.max())}, y from {number(y.min())} to {number(y.max())}{r}.")
 
 # %% ../nbs/00b-pictures.ipynb #3717f5cf
@@ -718,16 +751,16 @@ def _draw_shares(axes: Any, groups: dict, edges: numpy.ndarray, log: bool, title
                     linewidth=1.5, label=name)
         told.append(_told_shares(name, v, share, edges))
     axes.set_yscale("log" if log else "linear")
-    if len(groups) > 1:
-        _legend(axes, len(groups))
-    _finish(axes, *titles)
+    above = _legend(axes, len(groups)) if len(groups) > 1 else 0
+    _finish(axes, *titles, above)
     return f"Histogram of {plain(titles[1]) or 'values'}, {len(edges) - 1} bins. " + " ".join(told)
 
 # %% ../nbs/00b-pictures.ipynb #f6e01efe
 def _told_shares(name: str, v: numpy.ndarray, share: numpy.ndarray, edges: numpy.ndarray) -> str:
     "One group in words."
     top = share.argmax()
-    return (f"{plain(name) or 'Values'}: {len(v)} from {number(v.min())} to {number(v.max())}, "
+    who = f"Group '{plain(name)}'" if plain(name) else "All"
+    return (f"{who}: {len(v)} values from {number(v.min())} to {number(v.max())}, "
             f"mean {number(v.mean())}, standard deviation {number(v.std())}, most often between "
             f"{number(edges[top])} and {number(edges[top + 1])} ({100 * share[top]:.0f} percent).")
 

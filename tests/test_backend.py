@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import cupy_double
 import numpy as np
@@ -556,11 +557,32 @@ def test_asarray(backend):
     assert asarray(a) is a and a.shape == (2, 1) and is_device(a) == (backend != "numpy")
 
 
+class State(NamedTuple):
+    h: object
+    c: object
+
+
 def test_to_host():
     a = np.ones(2)
     assert to_host(a) is a and to_host(Tensor(a)) is a
     pair = to_host((a, [Tensor(a), 2.0]))
     assert type(pair) is tuple and type(pair[1]) is list and pair[1][0] is a
+    named = to_host(State(Tensor(a), (a, 1)))
+    assert type(named) is State and named.h is a and named.c[1] == 1
+
+
+@pytest.mark.parametrize("data", [None, "words", ["a"], {"a": 1}, np.array(["2012"], "M8[D]")])
+def test_only_numbers_can_move(data, backend):
+    for door in (asarray, to_device):
+        with pytest.raises(TypeError, match="only numbers can move to a device, got"):
+            door(data)
+
+
+def test_like_must_be_an_array():
+    for make in (zeros, ones, empty, arange):
+        for like in ([1, 2], 3.0, "cpu"):
+            with pytest.raises(TypeError, match="like must be an array or a Tensor, got"):
+                make(3, like=like)
 
 
 def test_moves_copy_once_and_only_if_needed(double):
@@ -602,8 +624,9 @@ def test_generator():
     rng = np.random.default_rng(0)
     assert generator(rng) is rng
     for wrong in (-1, True, 1.5, "1", np.float64(2)):
-        with pytest.raises(ValueError, match="seed must be None or an integer of 0 or above"):
-            generator(wrong)
+        for seeded in (generator, fresh):
+            with pytest.raises(ValueError, match="seed must be None or an integer of 0 or above"):
+                seeded(wrong)
 
 
 def test_the_setting_seed_starts_the_process(folder):
@@ -623,6 +646,8 @@ def test_standard_normal_is_the_same_everywhere(backend):
     assert (to_host(a) == expected).all()
     assert standard_normal(3, 3, dtype="float64").dtype == "float64"
     assert standard_normal((), 0).shape == ()
+    with pytest.raises(TypeError, match="floating-point dtype, got int32"):
+        standard_normal(3, 0, "int32")
 
 
 def agreement(a, b) -> float:
@@ -673,8 +698,9 @@ def test_mask_shapes_and_ends():
     for rate in (1, 1.5, -0.1, float("nan")):
         with pytest.raises(ValueError, match="rate must be at least 0 and below 1"):
             keep_mask((2,), rate, 0, 0)
-    with pytest.raises(ValueError):
-        keep_mask((2,), 0.5, -1, 0)
+    for counter in ((-1, 0), (None, 0), (0, 1.5), (0, 0, "a"), (True, 0)):
+        with pytest.raises(ValueError, match="seed, step and layer must each be an integer of 0"):
+            keep_mask((2,), 0.5, *counter)
 
 
 def test_at_rate_0_even_the_largest_number_is_kept(monkeypatch):
@@ -724,6 +750,12 @@ def test_right_and_not_yet(capsys):
     assert "got ZeroDivisionError: division by zero" in said(check, lambda v: 1 / 0, capsys)
     assert "got TypeError" in said(check, lambda: 1, capsys)
     assert "got TypeError" in said(check, None, capsys)
+
+
+@pytest.mark.parametrize("cases", [[], [(1, 2)], [((1,), 2, 3)], [[(1,), 2]]])
+def test_cases_are_pairs(cases):
+    with pytest.raises(TypeError, match="cases must be pairs .*at least one, got"):
+        checker(cases)
 
 
 class Fails:

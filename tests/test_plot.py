@@ -156,7 +156,8 @@ def test_colour_maps_follow_the_values():
 
 def test_sentences_name_the_plotted_numbers():
     alt = lines(_days(4), {"$h_{t-1}$": [3.0, 7.5, numpy.nan, 1.25]}, xlabel="day").alt
-    assert "h_t-1 goes from 3 to 1.25, lowest 1.25 at 2012-01-04, highest 7.5 at 2012-01-02" in alt
+    assert ("Curve 'h_t-1' goes from 3 to 1.25, lowest 1.25 at 2012-01-04, "
+            "highest 7.5 at 2012-01-02") in alt
     assert "missing values: 1" in alt
     a = numpy.zeros((3, 5))
     a[2, 4], a[0, 1] = -0.5, 0.25
@@ -170,6 +171,13 @@ def test_sentences_name_the_plotted_numbers():
     assert "mean 2, standard deviation 0" in histogram([2.0, 2.0]).alt
     both = panels([lines(None, [1.0, 2.0], title="first"), bars({"x": 4})], alt="Mine.").alt
     assert both.startswith("Mine. 2 panels. (a) first: Line chart") and "(b) Bar chart" in both
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_every_sentence_begins_with_a_capital(name, pictures):
+    alt = re.sub(r"\([a-z]\) ", "", pictures[name].alt)  # the letters of panels
+    starts = [alt[0], *re.findall(r"[^.]\. (\S)", alt)]
+    assert not [c for c in starts if c.islower()], alt
 
 
 def test_heatmap_draws_what_it_is_given():
@@ -279,6 +287,98 @@ def test_direct_labels_do_not_overlap():
     assert len(boxes) == 6
     assert all(upper[1] >= lower[3] - 1.5
                for lower, upper in zip(boxes, boxes[1:], strict=False))
+
+
+def test_unnamed_curves_take_no_room_for_a_label():
+    "Both curves end at the same height, but only one has a name to put there."
+    axes = lines(None, {"": [0.0, 1.0], "named": [1.0, 1.0]}).figure.axes[0]
+    (label,) = axes.texts
+    assert label.get_text() == "named" and label.get_position() == (6, 0)
+    axes = lines(None, {"": [0.0, 1.0], "named": [1.0, 1.0]}, labels="legend").figure.axes[0]
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["named"]
+
+
+def test_a_level_outside_the_curves_is_inside_the_picture():
+    low, high = lines(None, [1.0, 2.0], levels={"goal": 10.0}).figure.axes[0].get_ylim()
+    assert low < 1 and high > 10
+    axes = lines(None, {"a": [1, 8]}, levels={"goal": 9, "base": 1}, ylim=(0, 2)).figure.axes[0]
+    assert axes.get_ylim() == (0, 2)  # the author's range goes before
+    assert {t.get_text(): t.xy[1] for t in axes.texts} == {"a": 2, "base": 1}
+
+
+TITLED = {
+    "legend": lambda **kw: lines(None, {"a": [0.0, 1.0], "b": [1.0, 0.0]}, labels="legend", **kw),
+    "events": lambda **kw: lines(None, numpy.arange(9.0), events={"begins": 0, "goes on": 1}, **kw),
+    "both": lambda **kw: lines(None, {"a": [0.0, 1.0]}, labels="legend", events={"x": 0}, **kw),
+    "scatter": lambda **kw: scatter({"a": _xy(9, 9), "b": _xy(9, 5)}, **kw),
+    "histogram": lambda **kw: histogram({"a": [1.0, 2.0], "b": [2.0]}, **kw),
+    "bars": lambda **kw: bars({"a": 1, "b": 2}, reference={"zero": 0.05}, **kw),
+}
+
+
+@pytest.mark.parametrize("size", ((7, 2.4), (4, 2), (7, 4)))
+@pytest.mark.parametrize("paneled", (False, True))
+@pytest.mark.parametrize("name", TITLED)
+def test_titles_are_above_what_stands_above_the_axes(name, paneled, size):
+    picture = TITLED[name](title="A title", size=size)
+    if paneled:
+        picture = panels([picture, TITLED[name](size=size)], columns=2, size=(2 * size[0], size[1]))
+    picture.figure.draw_without_rendering()
+    for axes in picture.figure.axes:
+        title = axes._left_title
+        others = [t.get_window_extent() for t in axes.texts]
+        others += [axes.get_legend().get_window_extent()] if axes.get_legend() else []
+        assert bool(title.get_text()) == (paneled or axes is picture.figure.axes[0])
+        assert not any(title.get_window_extent().shrunk(0.98, 0.98).overlaps(o) for o in others)
+        assert title.get_window_extent().y1 <= picture.figure.bbox.y1 + 1
+
+
+def _xy(n, top):
+    return numpy.linspace(1, n, 30), numpy.linspace(1, top, 30)
+
+
+PAIRS = {
+    "lines": lambda: [lines(*_xy(n, top)) for n, top in ((10, 9), (90, 900))],
+    "log": lambda: [lines(*_xy(n, top), log="xy") for n, top in ((10, 9), (90, 900))],
+    "labels": lambda: [lines(_xy(9, 9)[0], {"a": _xy(9, top)[1], "b": _xy(9, 2)[1]}, log="y",
+                             events={"here": 2}, levels={"base": 0.1})
+                       for top in (9, 900)],
+    "bounded": lambda: [lines(*_xy(n, n), ylim=(0, n)) for n in (10, 90)],
+    "dates": lambda: [lines(_days(n), numpy.arange(n)) for n in (5, 50)],
+    "scatter": lambda: [scatter(_xy(n, n)) for n in (10, 90)],
+    "bars": lambda: [bars({"a": 1, "b": n}) for n in (2, 20)],
+    "histogram": lambda: [histogram(numpy.arange(n), bins=b) for n, b in ((10, 5), (90, 9))],
+    "heatmap": lambda: [heatmap(numpy.ones((n, 2 * n))) for n in (2, 8)],
+}
+
+
+@pytest.mark.parametrize("columns", (1, 2))
+@pytest.mark.parametrize("share", ("x", "y", "xy"))
+@pytest.mark.parametrize("swap", (False, True))
+@pytest.mark.parametrize("name", PAIRS)
+def test_shared_axes_hold_every_panel(name, swap, share, columns):
+    "What each panel shows when it stands alone is inside the range that all share."
+    pair = PAIRS[name]()[:: -1 if swap else 1]
+    alone = [picture.figure.axes[0] for picture in pair]
+    together = panels(pair, columns=columns, share=share, size=(9, 6)).figure.axes[:2]
+    for axis in "xy":
+        ranges = [getattr(a, f"get_{axis}lim")() for a in together]
+        for a, own in zip(together, alone, strict=True):
+            need, has = getattr(own, f"get_{axis}lim")(), getattr(a, f"get_{axis}lim")()
+            assert (need[0] > need[1]) == (has[0] > has[1])  # bars and rows run downwards
+            air = 1e-9 * abs(has[1] - has[0])
+            assert min(has) <= min(need) + air and max(has) >= max(need) - air
+        if axis in share:
+            assert ranges[0] == ranges[1]
+            ends = numpy.sort([getattr(a, f"get_{axis}lim")() for a in alone])
+            assert sorted(ranges[0]) == pytest.approx([ends[:, 0].min(), ends[:, 1].max()])
+
+
+def test_a_logarithmic_axis_is_shared_with_its_like():
+    pair = [lines(*_xy(9, 9), log=log) for log in ("y", "")]
+    panels(pair, share="x")
+    with pytest.raises(ValueError, match="all logarithmic or all linear"):
+        panels(pair, share="y")
 
 
 SHAPES = [Node((0, 0)), Node((0, 0), shape="circle"), Node((0, 0), shape="dot"),
