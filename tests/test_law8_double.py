@@ -9,8 +9,9 @@ from conftest import arrays_in
 from cupy_double import counting
 from under_law import CASES, KINDS, case, error, results
 
-from rnntext.autograd import no_grad
+from rnntext.autograd import Tensor, no_grad
 from rnntext.backend import is_device, to_device, to_host, using
+from rnntext.gated import CoupledLSTM, PeepholeLSTM
 from rnntext.learn import (
     Adam,
     Batches,
@@ -24,22 +25,49 @@ from rnntext.learn import (
 
 of_kinds = pytest.mark.parametrize("kind", KINDS)
 
-# Launches for one more time step of one layer and direction, and for the rest of a training step
-# of one layer of the kind, Linear, mean-squared error and Adam with clipping.
-PER_STEP = {
-    # kind: (forward, backward), (the same, ragged)
-    "RNN": ((3, 3), (5, 6)),
+LAYERS = {
+    # name: kind, options
+    "RNN": ("RNN", {}),
+    "LSTM": ("LSTM", {}),
+    "GRU": ("GRU", {}),
+    "GRU, reset before": ("GRU", {"reset_after": False}),
+    # those that run over the tape
+    "peephole LSTM": ("LSTM", {"cell": PeepholeLSTM}),
+    "coupled LSTM": ("LSTM", {"cell": CoupledLSTM}),
+    "projected LSTM": ("LSTM", {"proj_size": 2}),
 }
-THE_REST = {"RNN": 74}
-INFERENCE = {"RNN": (3, 5)}  # for one more time step inside a chunk: whole, ragged
+of_layers = pytest.mark.parametrize("name", LAYERS)
+
+# Launches for one more time step of one layer and direction, and for the rest of a training step
+# of one layer, Linear, mean-squared error and Adam with clipping.
+PER_STEP = {
+    # name: (forward, backward), (the same, ragged)
+    "RNN": ((3, 3), (5, 6)),
+    "LSTM": ((10, 7), (14, 11)),
+    "GRU": ((12, 9), (14, 12)),
+    "GRU, reset before": ((12, 10), (14, 13)),
+    "peephole LSTM": ((31, 53), (36, 63)),
+    "coupled LSTM": ((19, 31), (24, 41)),
+    "projected LSTM": ((23, 35), (28, 45)),
+}
+THE_REST = {"RNN": 74, "LSTM": 105, "GRU": 95, "GRU, reset before": 99,
+            "peephole LSTM": 54, "coupled LSTM": 57, "projected LSTM": 57}
+INFERENCE = {  # for one more time step inside a chunk: whole, ragged
+    "RNN": (3, 5), "LSTM": (10, 14), "GRU": (12, 14), "GRU, reset before": (12, 14),
+    "peephole LSTM": (32, 37), "coupled LSTM": (20, 25), "projected LSTM": (24, 29),
+}
+
+
+def layer_of(name: str, **options):
+    kind, own = LAYERS[name]
+    return KINDS[kind].make(2, 3, **({"seed": 1, "dtype": "float32"} | own | options))
 
 
 class Forecast(Module):
     "A recurrent layer and a linear readout at every step."
 
-    def __init__(self, kind: str, **options):
-        options = {"seed": 1, "dtype": "float32"} | options
-        self.recurrent = KINDS[kind].make(2, 3, **options)
+    def __init__(self, name: str, **options):
+        self.recurrent = layer_of(name, **options)
         width = self.recurrent.cell.sizes()[0] * self.recurrent.directions
         self.readout = Linear(width, 1, seed=2, dtype="float32")
 
@@ -75,14 +103,15 @@ def training_step(model, optimiser, batch):
 
 SHAPES = {"one": {}, "two layers": {"num_layers": 2, "dropout": 0.5},
           "both ways": {"bidirectional": True},
-          "two layers both ways": {"num_layers": 2, "bidirectional": True, "dropout": 0.5}}
+          "two layers both ways": {"num_layers": 2, "bidirectional": True, "dropout": 0.5},
+          "learnt states": {"learn_state": True}}
 
 
-@of_kinds
+@of_layers
 @pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_law8_a_training_step_neither_waits_nor_copies(kind, ragged, shape, double):
-    model = Forecast(kind, **SHAPES[shape])
+def test_law8_a_training_step_neither_waits_nor_copies(name, ragged, shape, double):
+    model = Forecast(name, **SHAPES[shape])
     optimiser = Adam(model, clip=1.0)
     before = model.state_dict()
     for batch in batches(5, ragged):
@@ -94,10 +123,10 @@ def test_law8_a_training_step_neither_waits_nor_copies(kind, ragged, shape, doub
     assert all((v != before[k]).any() for k, v in model.state_dict().items())
 
 
-def launches(kind, T, ragged, backward, **options) -> int:
-    layer = KINDS[kind].make(2, 3, seed=1, dtype="float32", **options)
+def launches(name, T, ragged, backward, **options) -> int:
+    layer = layer_of(name, **options)
     x, _, lengths = data(T)
-    x, given = to_device(x), Lengths(lengths) if ragged else None
+    x, given = Tensor(to_device(x)), Lengths(lengths) if ragged else None
     with counting() as traffic:
         y, _ = layer(x, None, given)
     if backward:
@@ -107,34 +136,38 @@ def launches(kind, T, ragged, backward, **options) -> int:
     return traffic.launch
 
 
-@of_kinds
+@of_layers
 @pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"bidirectional": True}], ids=str)
-def test_law8_launches_of_one_time_step_are_as_written_down(kind, ragged, options, double):
+def test_law8_launches_of_one_time_step_are_as_written_down(name, ragged, options, double):
     runs = 2 if options else 1
     for backward in (False, True):
-        few, many = (launches(kind, T, ragged, backward, **options) for T in (5, 25))
-        assert (many - few) / 20 == runs * PER_STEP[kind][ragged][backward]
+        few, many = (launches(name, T, ragged, backward, **options) for T in (5, 25))
+        assert (many - few) / 20 == runs * PER_STEP[name][ragged][backward]
 
 
-@of_kinds
+@of_layers
 @pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
-def test_law8_launches_of_inference_are_as_written_down(kind, ragged, double):
+def test_law8_launches_of_inference_are_as_written_down(name, ragged, double):
     with no_grad():
-        few, many = (launches(kind, T, ragged, False) for T in (5, 25))
-    assert (many - few) / 20 == INFERENCE[kind][ragged]
+        few, many = (launches(name, T, ragged, False) for T in (5, 25))
+    assert (many - few) / 20 == INFERENCE[name][ragged]
 
 
-@of_kinds
-def test_law8_launches_of_a_training_step_are_as_written_down(kind, double):
+@of_layers
+def test_law8_launches_of_a_training_step_are_as_written_down(name, double):
     T = 5
-    model = Forecast(kind)
+    model = Forecast(name)
     optimiser = Adam(model, clip=1.0)
     batch = next(iter(batches(T, False)))
     training_step(model, optimiser, batch)
     with counting() as traffic:
         training_step(model, optimiser, batch)
-    assert traffic.launch - T * sum(PER_STEP[kind][False]) == THE_REST[kind]
+    assert traffic.launch - T * sum(PER_STEP[name][False]) == THE_REST[name]
+
+
+def test_law8_every_kind_is_counted():
+    assert {kind for kind, _ in LAYERS.values()} == set(KINDS)
 
 
 @pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
@@ -156,10 +189,10 @@ def test_law8_lengths_in_a_list_cost_one_copy(kind, double):
     assert (traffic.h2d, traffic.d2h, traffic.sync) == (1, 0, 0)
 
 
-@of_kinds
+@of_layers
 @pytest.mark.parametrize("recording", [True, False], ids=["recorded", "no_grad"])
-def test_law8_a_stream_neither_waits_nor_copies(kind, recording, double):
-    layer = KINDS[kind].make(2, 3, num_layers=2, dropout=0.5, seed=1)
+def test_law8_a_stream_neither_waits_nor_copies(name, recording, double):
+    layer = layer_of(name, num_layers=2, dropout=0.5)
     xs = [to_device(np.ones((4, 2), "float32")) for _ in range(3)]
     state = None
     with counting() as traffic:

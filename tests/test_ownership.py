@@ -9,6 +9,7 @@ import pytest
 from under_law import (
     CASES,
     KINDS,
+    ONE_WAY,
     arrivals,
     as_list,
     assert_close,
@@ -17,6 +18,7 @@ from under_law import (
     error,
     placed,
     results,
+    state_shapes,
     tolerance,
 )
 
@@ -26,13 +28,16 @@ from rnntext.learn import Adam, Module, flatten
 from rnntext.rnn import RNN, use_implementation
 
 of_cases = pytest.mark.parametrize("case_", CASES, ids=str)
+of_one_way = pytest.mark.parametrize("case_", ONE_WAY, ids=str)
 of_kinds = pytest.mark.parametrize("kind", KINDS)
 of_forms = pytest.mark.parametrize("form", ["numpy", "readable"])
 pytestmark = pytest.mark.usefixtures("fresh_library")
 
 
 def gradients(layer) -> dict:
-    return {k: np.array(p.grad) for k, p in layer.parameters().items()}
+    "The gradients of all parameters; 0 for a learnt state in whose place another was given."
+    return {k: np.zeros(p.shape) if p.grad is None else np.array(p.grad)
+            for k, p in layer.parameters().items()}
 
 
 def outputs(layer, x, state, lengths) -> list:
@@ -62,6 +67,21 @@ def test_nothing_returned_shares_memory_with_anything_given(case_, recording):
     shared = [(a, b) for i, a in enumerate(names) for b in names[i + 1:]
               if np.shares_memory(owned[a], owned[b])]
     assert not shared
+
+
+@of_one_way
+@pytest.mark.parametrize("recording", [True, False], ids=["recorded", "no_grad"])
+def test_a_step_returns_memory_of_its_own(case_, recording):
+    layer = case_.layer()
+    x, state, _, _ = case_.inputs(layer)
+    given = placed(state, tensors=True)
+    with contextlib.nullcontext() if recording else no_grad():
+        first, between = layer.step(x[0], given)
+        second, end = layer.step(x[1], between)
+    owned = [x, *(p.data for p in layer.parameters().values())]
+    owned += [a.data for a in [first, second, *as_list(between), *as_list(end), *as_list(given)]
+              if a is not None]
+    assert not any(np.shares_memory(a, b) for i, a in enumerate(owned) for b in owned[i + 1:])
 
 
 @of_cases
@@ -209,7 +229,8 @@ def test_one_parameter_under_two_names_collects_both_gradients(kind):
     optimiser = Adam(tied, 0.1)
     before = tied.R_l0.data.copy()
     optimiser.step()
-    assert error(tied.R_l0.data, before - 0.1 * np.sign(both)) < 1e-6  # one step, not two
+    one_step = 0.1 * both / (np.abs(both) + 1e-8)
+    assert error(tied.R_l0.data, before - one_step) < 1e-12  # not two
 
 
 # --- tapes
@@ -262,6 +283,33 @@ def test_only_what_the_loss_uses_gets_a_gradient(kind):
     assert not x.grad[3:].any() and x.grad[:3].any()
     reverse = {k: p.grad for k, p in layer.parameters().items() if k.endswith("_reverse")}
     assert all(g is None or not g.any() for g in reverse.values())
+
+
+@of_kinds
+def test_a_learnt_state_gets_a_gradient_only_where_it_was_used(kind):
+    c = case(kind, num_layers=2, bidirectional=True, learn_state=True, lengths="ragged")
+    layer = c.layer()
+    x, _, lengths, grads = c.inputs(layer)
+    shapes = state_shapes(layer, x.shape[1])
+    learnt = {f"{n}0{s}" for n in layer.states for _, _, s in layer._runs()}
+    assert learnt < set(layer.parameters())
+    given = placed([np.zeros(s) for s in shapes])
+    arrivals(*outputs(layer, x, given, lengths), grads=grads).backward()
+    found = {k: p.grad for k, p in layer.parameters().items()}
+    assert {k for k, g in found.items() if g is None} == learnt
+    layer.zero_grad()
+    arrivals(*outputs(layer, x, None, lengths), grads=grads).backward()
+    assert all(p.grad is not None and p.grad.any() for p in layer.parameters().values())
+    values = layer.state_dict()
+    same = [np.stack([np.tile(values[f"{n}0{s}"], (len(lengths), 1)) for _, _, s in layer._runs()])
+            for n in layer.states]
+    by_hand = results(layer, x, same, lengths, grads)
+    layer.zero_grad()
+    arrivals(*outputs(layer, x, None, lengths), grads=grads).backward()
+    for n in layer.states:  # one state serves the whole batch
+        for run, (_, _, suffix) in enumerate(layer._runs()):
+            learnt_grad = layer.parameters()[f"{n}0{suffix}"].grad
+            assert error(learnt_grad, by_hand[f"d{n}"][run].sum(axis=0)) < 1e-12
 
 
 @of_kinds
