@@ -413,3 +413,25 @@ def test_a_subclass_of_a_fast_cell_runs_its_own_step(backend):
             stored = to_host(own(x)[0])
         assert error(y, stored) < 1e-12 and error(y, to_host(other(x)[0])) > 0.01
         assert "no faster form" in own.explain(x)
+
+
+# --- dropout between layers
+
+@of_kinds
+def test_a_step_in_training_drops_between_layers(kind, fresh_library):
+    layer = KINDS[kind].make(2, 64, num_layers=2, dropout=0.5, seed=0)
+    x = np.ones((3, 2), "float32")
+    first, second = (to_host(layer.step(x)[0]) for _ in range(2))
+    assert error(first, second) > 0.01  # another mask
+    layer.eval()
+    assert (to_host(layer.step(x)[0]) == to_host(layer.step(x)[0])).all()
+
+
+@of_kinds
+def test_every_gap_between_layers_has_masks_of_its_own(kind, fresh_library):
+    layer = KINDS[kind].make(2, 64, num_layers=3, dropout=0.5, seed=0)
+    ones = np.ones((4, 3, 64), "float32")
+    first, second = (to_host(d(ones)) for d in layer.dropouts)
+    assert (first != second).mean() > 0.3
+    other = KINDS[kind].make(2, 64, num_layers=3, dropout=0.5, seed=1)
+    assert (first != to_host(other.dropouts[0](ones))).mean() > 0.3
