@@ -605,8 +605,7 @@ def gradcheck(
         with no_grad():
             return float(_form(function(*args), weights, rng)[0])
 
-    arrays = {**{n: args[i] for n, i in checked.items()},
-              **{n: p.data for n, p in parameters.items()}}
+    arrays = {n: args[i] for n, i in checked.items()} | {k: p.data for k, p in parameters.items()}
     if directional:
         return GradientCheck(_directional(number, arrays, step, rng, grads))
     differences = _differences(number, arrays, step)

@@ -7,8 +7,8 @@ __all__ = ['Array', 'exp', 'log', 'log1p', 'sqrt', 'tanh', 'sin', 'cos', 'floor'
            'empty_like', 'BackendError', 'DeviceError', 'SettingsError', 'Settings', 'read_settings', 'settings', 'GPU',
            'find_gpu', 'gpu_available', 'backend', 'set_backend', 'using', 'born', 'is_device', 'describe', 'namespace',
            'dispatched', 'sigmoid', 'relu', 'zeros', 'ones', 'empty', 'arange', 'to_host', 'to_device', 'asarray',
-           'add_at', 'gpu_module', 'raw_module', 'generator', 'standard_normal', 'keep_mask', 'fresh', 'on_gpu',
-           'Table', 'table', 'checker', 'load_results', 'save_result', 'machine', 'report']
+           'add_at', 'gpu_module', 'raw_module', 'generator', 'whole_number', 'standard_normal', 'keep_mask', 'fresh',
+           'on_gpu', 'Table', 'table', 'checker', 'load_results', 'save_result', 'machine', 'report']
 
 # %% ../nbs/00-one-code-two-devices.ipynb #761d5542
 import configparser
@@ -433,13 +433,13 @@ def generator(
     if seed is None:
         _sequence = _sequence or numpy.random.SeedSequence(settings().seed)
         return numpy.random.default_rng(_sequence.spawn(1)[0])
-    return numpy.random.default_rng(_natural(seed, "seed must be None or"))
+    return numpy.random.default_rng(whole_number("seed, if not None,", seed, 0))
 
 
-def _natural(value: Any, what: str) -> int:
-    "An integer of 0 or above, or an error that says what came."
-    if isinstance(value, bool) or not isinstance(value, (int, numpy.integer)) or value < 0:
-        raise ValueError(f"{what} an integer of 0 or above, got {value!r}")
+def whole_number(name: str, value: Any, least: int = 1) -> int:
+    "A whole number that is not too small, as an int; or a ValueError that names it."
+    if isinstance(value, bool) or not isinstance(value, (int, numpy.integer)) or value < least:
+        raise ValueError(f"{name} must be an integer of {least} or more, got {value!r}")
     return int(value)
 
 # %% ../nbs/00-one-code-two-devices.ipynb #6498b554
@@ -474,7 +474,8 @@ def keep_mask(
     "A dropout mask computed from a counter: the same bits on every device."
     if not 0 <= rate < 1:
         raise ValueError(f"rate must be at least 0 and below 1, got {rate}")
-    counter = [_natural(n, "seed, step and layer must each be") for n in (seed, step, layer)]
+    counter = [whole_number(name, n, 0)
+               for name, n in (("seed", seed), ("step", step), ("layer", layer))]
     keys = numpy.random.SeedSequence(counter).generate_state(2)
     index = arange(int(numpy.prod(shape)), like=like, dtype="uint32")
     bits = _mix(_mix(index ^ keys[0]) + keys[1])
@@ -493,7 +494,7 @@ def fresh(
             f"precision = {read.precision}, but products on the GPU already ran with "
             f"{_precision}, and CuPy keeps what it started with. Restart the kernel."
         )
-    seed = read.seed if seed is None else _natural(seed, "seed must be None or")
+    seed = read.seed if seed is None else whole_number("seed, if not None,", seed, 0)
     _settings, _chosen = read, None
     _block.set(None)
     _sequence = numpy.random.SeedSequence(seed)

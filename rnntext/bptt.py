@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy
 
 from .autograd import Tensor, detach
-from .backend import Array, generator, settings, stack, to_host, where, zeros
-from .learn import Lengths, Module, check_floats, positive
+from .backend import Array, generator, settings, stack, to_host, where, whole_number, zeros
+from .learn import Lengths, Module, check_floats, evaluating
 from .rnn import NONLINEARITIES, Recurrent
 from .sequences import Streams
 
@@ -72,16 +72,14 @@ def singular_values(
 @contextlib.contextmanager
 def _undisturbed(model: Module) -> Iterator[None]:
     "Evaluation mode, gradients empty; afterwards modes and gradients are what they were."
-    modules, parameters = list(model.modules()), list(model.parameters().values())
-    modes, grads = [m.training for m in modules], [p.grad for p in parameters]
-    model.eval()
+    parameters = list(model.parameters().values())
+    grads = [p.grad for p in parameters]
     try:
         for p in parameters:
             p.grad = None
-        yield
+        with evaluating(model, recording=True):
+            yield
     finally:
-        for m, mode in zip(modules, modes, strict=True):
-            m.training = mode
         for p, grad in zip(parameters, grads, strict=True):
             p.grad = grad
 
@@ -234,7 +232,7 @@ def truncated_gradient(
     gradients and mode are left as they are. ValueError for k below 1.
     """
     T, state = len(x), None
-    k = T if steps is None else positive("steps", steps)
+    k = T if steps is None else whole_number("steps", steps)
     parameters = list({id(p): p for p in model.parameters().values()}.values())
     with _undisturbed(model):
         for start in range(0, T, k):
@@ -283,7 +281,7 @@ def adding_problem(
     From @hochreiter1997long, in the form with numbers in [0, 1] of @le2015simple. ValueError for
     T below 2. The floor is `adding_floor()`.
     """
-    n, T, rng = positive("n", n), positive("T", T), generator(seed)
+    n, T, rng = whole_number("n", n), whole_number("T", T), generator(seed)
     if T < 2:
         raise ValueError(f"two marks need T of 2 or more steps, got {T}")
     numbers, marks, row = rng.uniform(size=(T, n)), numpy.zeros((T, n)), numpy.arange(n)
@@ -312,8 +310,8 @@ def copy_memory(
     The target is blank but at the last `length` steps, where it is the symbols in their order; as
     in @arjovsky2016unitary, whose T is `delay`. The floor is `copy_floor`.
     """
-    n, delay = positive("n", n), positive("delay", delay)
-    V, length = positive("symbols", symbols), positive("length", length)
+    n, delay = whole_number("n", n), whole_number("delay", delay)
+    V, length = whole_number("symbols", symbols), whole_number("length", length)
     shown = generator(seed).integers(V, size=(length, n))
     x = numpy.full((delay + 2 * length, n), V)
     y = x.copy()

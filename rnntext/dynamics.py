@@ -14,7 +14,7 @@ import numpy
 
 from rnntext.backend import (
     Array, asarray, concatenate, cos, describe, expand_dims, generator, log, matmul, maximum,
-    namespace, sin, stack, to_host, zeros
+    namespace, sin, stack, to_host, whole_number, zeros
 )
 from .plot import Picture, lines, look, number, plain, styled
 
@@ -48,17 +48,11 @@ def _stacked(states: list) -> Any:
     return stack(states)
 
 # %% ../nbs/02-dynamical-systems.ipynb #d75a35c1
-def _whole(value: Any, name: str, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, numpy.integer)) or value < least:
-        raise ValueError(f"{name} must be a whole number of {least} or above, got {value!r}")
-    return int(value)
-
-
 def _length(f: Any, actions: Any, params: Any, steps: int | None) -> int:
     "T, on which everything that is given per step must agree."
     if not callable(f) and not (isinstance(f, list) and all(map(callable, f))):
         raise TypeError(f"f must be a function or a list of functions, got {type(f).__name__}")
-    counts = {} if steps is None else {"steps": _whole(steps, "steps", 0)}
+    counts = {} if steps is None else {"steps": whole_number("steps", steps, 0)}
     if actions is not None:
         if (isinstance(actions, (str, dict)) or not hasattr(actions, "__len__")
                 or getattr(actions, "ndim", 1) == 0):
@@ -146,7 +140,7 @@ def rk4(
         raise TypeError(f"field must be a function, got {describe(field)}")
     if not isinstance(dt, (int, float, numpy.number)) or not numpy.isfinite(dt) or dt == 0:
         raise ValueError(f"dt must be a finite number and not 0, got {dt!r}")
-    h = float(dt) / _whole(substeps, "substeps", 1)
+    h = float(dt) / whole_number("substeps", substeps)
 
     def step(s: Array, a: Any = None, *theta: Any) -> Array:
         def g(s: Array) -> Array:
@@ -217,7 +211,7 @@ def impulse_response(
     steps: int,  # how many lags, from 0
 ) -> Array:  # (steps, I, O): entry k is B A^k C
     "What an action of 1 does 0, 1, 2, ... steps later, @eq-dyn-unrolled. ValueError for shapes."
-    steps = _whole(steps, "steps", 1)
+    steps = whole_number("steps", steps)
     _three_matrices(A, B, C)
     lags = scan(lambda M, _: matmul(M, A), B, steps=steps - 1)
     return lags if C is None else matmul(lags, C)
@@ -361,7 +355,7 @@ def fixed_points(
     Ends nearer than 1e-6 (relative, at least 1) are one. ValueError for starts or results that
     do not fit.
     """
-    starts, _ = _double(starts, "starts", (1, 2)), _whole(iterations, "iterations", 1)
+    starts, _ = _double(starts, "starts", (1, 2)), whole_number("iterations", iterations)
     if not tolerance > 0:
         raise ValueError(f"tolerance must be above 0, got {tolerance!r}")
     starts = starts if starts.ndim == 2 else starts[None]
@@ -408,9 +402,9 @@ def _told_paths(path: numpy.ndarray, rest: numpy.ndarray, across: str, upwards: 
 # %% ../nbs/02-dynamical-systems.ipynb #ac0057f4
 def _seen(starts: Any, steps: int, rest: Any, show: tuple) -> tuple:
     "What `phase_portrait` was given, checked, and the fixed points in the plane shown."
-    starts, _ = _double(starts, "starts", (2,)), _whole(steps, "steps", 1)
+    starts, _ = _double(starts, "starts", (2,)), whole_number("steps", steps)
     S = starts.shape[1]
-    if len(show) != 2 or any(not 0 <= _whole(i, "an entry of show", 0) < S for i in show):
+    if len(show) != 2 or any(not 0 <= whole_number("an entry of show", i, 0) < S for i in show):
         raise ValueError(f"show must be two of the state variables 0 to {S - 1}, got {show}")
     if rest is None or not len(rest):
         return starts, numpy.zeros((0, 2))
@@ -599,9 +593,9 @@ def lyapunov_spectrum(
     s = _double(s0, "s0", (1, 2))
     _takes(f, params is not None)
     f, s = _rows(f, s.ndim == 1), s if s.ndim == 2 else s[None]
-    (B, S), steps, blocks = s.shape, _whole(steps, "steps", 1), _whole(blocks, "blocks", 1)
-    skip = steps // 10 if skip is None else _whole(skip, "skip", 0)
-    count = S if count is None else _whole(count, "count", 1)
+    (B, S), steps, blocks = s.shape, whole_number("steps", steps), whole_number("blocks", blocks)
+    skip = steps // 10 if skip is None else whole_number("skip", skip, 0)
+    count = S if count is None else whole_number("count", count)
     if not dt > 0 or count > S:
         raise ValueError(f"dt > 0 and count <= S={S} are needed, got dt={dt} and count={count}")
     first = generator(seed).standard_normal((B, count, S))
@@ -751,7 +745,7 @@ def recover(
     _takes(f, True)
     before, after, a = _pairs(states, actions)
     row, (N, S) = _packed(theta), before.shape
-    iterations = _whole(iterations, "iterations", 1)
+    iterations = whole_number("iterations", iterations)
     if len(row) > N * S:
         raise NotIdentifiable(f"{N} steps of {S} numbers cannot determine {len(row)} parameters")
 

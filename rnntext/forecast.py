@@ -285,8 +285,7 @@ class RecurrentForecaster(Forecaster):
         self,
         hidden_size: int = 16,
         window: int | None = None,  # days it may remember; None: all
-        *,
-        seed: int = 0,
+        *, seed: int = 0,
     ):
         self.hidden_size, self.window, self.seed = hidden_size, window, seed
 

@@ -4,7 +4,7 @@
 __all__ = ['NONLINEARITIES', 'CHUNK', 'IMPLEMENTATIONS', 'rnn_step', 'selected', 'unstack', 'stepwise', 'time_mask',
            'rnn_readable', 'project', 'as_rows', 'rnn_forward', 'gradients_over_time', 'rnn_buffered', 'in_chunks',
            'use_implementation', 'implementation', 'rnn', 'Cell', 'ElmanCell', 'orthogonal', 'initial_weights',
-           'pytorch_weights', 'switch', 'Recurrent', 'RNN', 'causal_convolution']
+           'pytorch_weights', 'switch', 'Recurrent', 'RNN', 'causal_convolution', 'columns_of']
 
 # %% ../nbs/06-recurrent-networks.ipynb #8e3bcbfe
 import contextlib
@@ -19,9 +19,9 @@ import numpy
 from .autograd import Tensor, detach, is_recording, no_grad, primitive
 from rnntext.backend import (
     Array, arange, asarray, concatenate, empty, empty_like, generator, matmul, namespace,
-    ones_like, relu, settings, stack, tanh, where, zeros
+    ones_like, relu, settings, stack, tanh, where, whole_number, zeros
 )
-from .learn import Dropout, Lengths, Module, check_floats, patch_to, positive
+from .learn import Dropout, Lengths, Module, check_floats, patch_to
 
 # %% ../nbs/06-recurrent-networks.ipynb #44c2c3e8
 NONLINEARITIES = {
@@ -106,20 +106,20 @@ def rnn_readable(
     f, slope = NONLINEARITIES[nonlinearity]
     order = range(len(x))[::-1] if reverse else range(len(x))
     mask = time_mask(lengths, 0, len(x))
-    mask_at = (lambda t: None) if mask is None else (lambda t: mask[t])
+    real = dict.fromkeys(order) if mask is None else mask
     x = selected(mask, x, 0.0)
     states, before = {}, {}
     for t in order:
         before[t] = h
-        h = selected(mask_at(t), f(x[t] @ W + h @ R + b), h)
+        h = selected(real[t], f(x[t] @ W + h @ R + b), h)
         states[t] = h
 
     def pullback(dy, dh):
         dy, dz = selected(mask, dy, 0.0), {}
         for t in reversed(order):
             dh = dh + dy[t]
-            dz[t] = selected(mask_at(t), slope(states[t]) * dh, 0.0)
-            dh = selected(mask_at(t), dz[t] @ R.T, dh)
+            dz[t] = selected(real[t], slope(states[t]) * dh, 0.0)
+            dh = selected(real[t], dz[t] @ R.T, dh)
         rows = concatenate([dz[t] for t in order])
         dW = concatenate([x[t] for t in order]).T @ rows
         dR = concatenate([before[t] for t in order]).T @ rows
@@ -320,14 +320,14 @@ def rnn(
 # %% ../nbs/06-recurrent-networks.ipynb #fb8f6566
 class Cell:
     "One step of a recurrence, and what it needs. `Recurrent` makes layers of it."
-    kind = ""  # its name in the registry of faster forms; "": it runs over the tape
+    kind = ""  # the name of its `fused` form in the registry; "": it runs over the tape
     states = ("h",)  # the arrays its state consists of; the first is the output
 
-    def __init__(
-        self,
-        hidden_size: int,  # H
-    ):
-        self.hidden_size = positive("hidden_size", hidden_size)
+    def __init_subclass__(cls):
+        cls.kind = vars(cls).get("kind", "")  # another step: the fast form is not inherited
+
+    def __init__(self, hidden_size: int):  # H
+        self.hidden_size = whole_number("hidden_size", hidden_size)
 
     def sizes(self) -> tuple[int, ...]:
         "The size of each array of the state."
@@ -347,14 +347,21 @@ class Cell:
 
     def sequence(self, x: Array, state: tuple, weights: list, lengths: Array | None,
                  reverse: bool, out: Array | None = None) -> tuple[Array, tuple]:
-        "Outputs (T, B, ·) and last state over a whole sequence; see `stepwise`."
+        "Outputs (T, B, ·) and last state over a whole sequence, `fused` or `stepwise`."
+        if self.kind:
+            return self.fused(x, state, weights, lengths, reverse, out)
         return stepwise(lambda x_t, s: self.step(x_t, s, weights), x, state, lengths,
                         reverse=reverse, out=out)
+
+    def fused(self, x: Array, state: tuple, weights: list, lengths: Array | None,
+              reverse: bool, out: Array | None) -> tuple[Array, tuple]:
+        "`sequence` as one primitive, for a cell that names its `kind`."
+        raise NotImplementedError
 
 # %% ../nbs/06-recurrent-networks.ipynb #968a46c2
 class ElmanCell(Cell):
     "The step of @eq-rnn [@elman1990finding]."
-    kind = property(lambda self: "rnn" if type(self) is ElmanCell else "")  # not a subclass
+    kind = "rnn"
 
     def __init__(
         self,
@@ -374,10 +381,8 @@ class ElmanCell(Cell):
     def step(self, x: Array, state: tuple, weights: list) -> tuple:
         return (rnn_step(x, *state, *weights, self.nonlinearity),)
 
-    def sequence(self, x: Array, state: tuple, weights: list, lengths: Array | None,
-                 reverse: bool, out: Array | None = None) -> tuple[Array, tuple]:
-        if not self.kind:
-            return super().sequence(x, state, weights, lengths, reverse, out)
+    def fused(self, x: Array, state: tuple, weights: list, lengths: Array | None,
+              reverse: bool, out: Array | None) -> tuple[Array, tuple]:
         y, h = rnn(x, *state, *weights, lengths, nonlinearity=self.nonlinearity,
                    reverse=reverse, out=out)
         return y, (h,)
@@ -446,8 +451,8 @@ class Recurrent(Module):
         if not isinstance(cell, Cell):
             raise TypeError(f"cell must be a Cell, such as ElmanCell(5), got {cell!r}")
         self.cell, self.hidden_size = cell, cell.hidden_size
-        self.input_size = positive("input_size", input_size)
-        self.num_layers = positive("num_layers", num_layers)
+        self.input_size = whole_number("input_size", input_size)
+        self.num_layers = whole_number("num_layers", num_layers)
         self.bidirectional = switch("bidirectional", bidirectional)
         self.learn_state = switch("learn_state", learn_state)
         rng = generator(seed)
@@ -706,3 +711,18 @@ def causal_convolution(
     padded = concatenate([zeros((K - 1, *x.shape[1:]), like=detach(x)), x])
     seen = concatenate([padded[K - 1 - k:K - 1 - k + T] for k in range(K)], axis=2)
     return (seen.reshape(T * B, K * I) @ W.reshape(K * I, H)).reshape(T, B, H) + b
+
+# %% ../nbs/06-recurrent-networks.ipynb #c01a5f00
+def columns_of(
+    text: str,  # rows of comma-separated values [@rfc4180]
+) -> numpy.ndarray:  # (n,), one for each character
+    "The column, from 0, of each character; a separator belongs to the column it ends."
+    column, quoted, found = 0, False, []
+    for character in text:
+        found.append(column)
+        quoted ^= character == '"'
+        if character == "\n":
+            column = 0
+        elif character == "," and not quoted:
+            column += 1
+    return numpy.array(found)

@@ -28,7 +28,8 @@ from typing import Any, NamedTuple
 import numpy
 
 from rnntext.backend import (
-    Array, arange, asarray, generator, is_device, namespace, settings, stack, to_device, to_host
+    Array, arange, asarray, generator, is_device, namespace, settings, stack, to_device, to_host,
+    whole_number
 )
 
 # %% ../nbs/01-sequences.ipynb #c2f38faa
@@ -154,14 +155,6 @@ def docstrings() -> str:
     return "\n\n".join(text for texts in module_docstrings().values() for text in texts)
 
 # %% ../nbs/01-sequences.ipynb #7aa02d2e
-def _steps(name: str, value: Any, least: int = 1) -> int:
-    "A number of steps as an integer, or a ValueError that names it."
-    whole = isinstance(value, (int, numpy.integer)) and not isinstance(value, bool)
-    if not whole or value < least:
-        raise ValueError(f"{name} must be an integer of {least} or more, got {value!r}")
-    return int(value)
-
-
 def _stream(name: str, x: Any, kinds: str = "biufM") -> numpy.ndarray:
     "A stream on the host, at least one axis; what is missing or infinite is refused."
     try:
@@ -203,8 +196,8 @@ def windows(
     """
     x = _stream("x", x)
     y = x if target is None else _stream("target", target)
-    span, horizon = _steps("span", span), _steps("horizon", horizon)
-    stride, count = _steps("stride", stride), len(x) - span - horizon + 1
+    span, horizon = whole_number("span", span), whole_number("horizon", horizon)
+    stride, count = whole_number("stride", stride), len(x) - span - horizon + 1
     if len(y) != len(x):
         raise ValueError(f"target has {len(y)} steps, x has {len(x)}")
     if count < 1:
@@ -225,7 +218,7 @@ def split_in_time(
 
     ValueError for fractions that do not add up to 1, and where a part would be empty.
     """
-    n, gap = _steps("n", n), _steps("gap", gap, 0)
+    n, gap = whole_number("n", n), whole_number("gap", gap, 0)
     fractions = [float(f) for f in numpy.ravel(fractions)]
     if not fractions or not all(f > 0 for f in fractions) or not abs(sum(fractions) - 1) <= 1e-9:
         raise ValueError(f"fractions must be above 0 and add up to 1, got {fractions}")
@@ -248,7 +241,7 @@ def rolling_origin(
 
     The rolling origin of [@tashman2000out]. ValueError if there are too few steps.
     """
-    n, folds, gap = _steps("n", n), _steps("folds", folds), _steps("gap", gap, 0)
+    n, folds, gap = whole_number("n", n), whole_number("folds", folds), whole_number("gap", gap, 0)
     size = n // (folds + 1)
     if size < 1 or n - folds * size <= gap:
         raise ValueError(f"{n} steps are too few for {folds} folds with gaps of {gap}")
@@ -266,10 +259,7 @@ class Standardiser:
     [-1.0, 0.0, 3.0]
     """
 
-    def __init__(
-        self,
-        train: Array,  # (n, ...) the training part only
-    ):
+    def __init__(self, train: Array):  # (n, ...) the training part only
         train = _stream("train", train, "biuf").astype("float64")
         if not len(train):
             raise ValueError("train is empty: give it the steps of the training part")
@@ -311,7 +301,7 @@ def persistence(
     horizon: int = 1,
 ) -> Array:  # (horizon, N, ...)
     "The last value again, for every step ahead."
-    return stack([_cut(x)[-1]] * _steps("horizon", horizon))
+    return stack([_cut(x)[-1]] * whole_number("horizon", horizon))
 
 
 def seasonal(
@@ -320,7 +310,7 @@ def seasonal(
     horizon: int = 1,
 ) -> Array:  # (horizon, N, ...)
     "The value one period before the step. ValueError if the windows are shorter than a period."
-    x, period, horizon = _cut(x), _steps("period", period), _steps("horizon", horizon)
+    x, period, horizon = _cut(x), whole_number("period", period), whole_number("horizon", horizon)
     if period > len(x):
         raise ValueError(f"a period of {period} needs windows of that span, got {len(x)}")
     return stack([x[len(x) - period + j % period] for j in range(horizon)])
@@ -331,7 +321,7 @@ def moving_average(
     horizon: int = 1,
 ) -> Array:  # (horizon, N, ...)
     "The mean of the window, for every step ahead."
-    return stack([_cut(x).mean(axis=0)] * _steps("horizon", horizon))
+    return stack([_cut(x).mean(axis=0)] * whole_number("horizon", horizon))
 
 # %% ../nbs/01-sequences.ipynb #3ea59543
 class Unigram:
@@ -349,7 +339,7 @@ class Unigram:
         size: int,  # V, of the vocabulary
         smoothing: float = 1.0,  # added to every count
     ):
-        size = _steps("size", size)
+        size = whole_number("size", size)
         if not 0 <= smoothing < float("inf"):
             raise ValueError(f"smoothing must be a number of 0 or more, got {smoothing}")
         counts = numpy.bincount(_ids(ids, size).ravel(), minlength=size) + smoothing
@@ -375,7 +365,7 @@ def autocorrelation(
 
     ValueError for a constant stream, for NaN, and for a lag that is not below n.
     """
-    x, lags = _stream("x", x, "biuf").astype("float64"), _steps("lags", lags, 0)
+    x, lags = _stream("x", x, "biuf").astype("float64"), whole_number("lags", lags, 0)
     if x.ndim > 1 or lags >= len(x):
         raise ValueError(f"lags must be below n, and x one stream (n,); got {lags} for {x.shape}")
     if (x == x[0]).all():
@@ -395,7 +385,7 @@ def confidence_band(
     """
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")
-    return NormalDist().inv_cdf(0.5 + level / 2) / _steps("n", n) ** 0.5
+    return NormalDist().inv_cdf(0.5 + level / 2) / whole_number("n", n) ** 0.5
 
 # %% ../nbs/01-sequences.ipynb #1810333e
 @functools.cache
@@ -509,7 +499,7 @@ def build_vocabulary(
     >>> build_vocabulary("banana", special=["<pad>"]).tokens
     ['<pad>', '<unk>', 'a', 'n', 'b']
     """
-    if _steps("min_count", min_count) > 1 and unknown is None:
+    if whole_number("min_count", min_count) > 1 and unknown is None:
         raise ValueError(f"min_count={min_count} leaves tokens out: give them a name, unknown")
     if isinstance(special, str):
         raise TypeError(f"special is a list of tokens: [{special!r}]")
@@ -533,7 +523,7 @@ def one_hot(
     TypeError for ids that are no integers. ValueError for host ids outside 0..V-1; on a device
     they are not looked at, and give rows of zeros.
     """
-    ids, size = ids if hasattr(ids, "dtype") else asarray(ids), _steps("size", size)
+    ids, size = ids if hasattr(ids, "dtype") else asarray(ids), whole_number("size", size)
     if ids.dtype.kind not in "iu" and ids.size:
         raise TypeError(f"ids must be integers, got {ids.dtype}; Vocabulary.encode makes them")
     if not is_device(ids):  # a look at the values would wait for the device
@@ -559,7 +549,8 @@ class Streams:
     ):
         x = _stream("x", x)
         self.x, self.y = (x[:-1], x[1:]) if target is None else (x, _stream("target", target))
-        self.batch_size, self.steps = _steps("batch_size", batch_size), _steps("steps", steps)
+        self.batch_size = whole_number("batch_size", batch_size)
+        self.steps = whole_number("steps", steps)
         if len(self.x) != len(self.y):
             raise ValueError(f"target has {len(self.y)} steps, x has {len(x)}")
         self.length = len(self.x) // self.batch_size  # of each of the B streams
@@ -807,9 +798,9 @@ def stories(
     """
     if not isinstance(task, str) or task not in TASKS:
         raise ValueError(f"unknown task {task!r}: known are {', '.join(map(repr, TASKS))}")
-    rng, questions = generator(seed), _steps("questions", questions)
+    rng, questions = generator(seed), whole_number("questions", questions)
     make = functools.partial(_told, task=task) if task != "deduction" else _deduced
-    return [make(rng, questions=questions) for _ in range(_steps("count", count, 0))]
+    return [make(rng, questions=questions) for _ in range(whole_number("count", count, 0))]
 
 # %% ../nbs/01-sequences.ipynb #3dc75eb5
 def write_stories(told: Iterable[Story]) -> str:

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy
 
 from .autograd import Tensor
-from .backend import Array, asarray, generator, settings, tanh, to_host, zeros
+from .backend import Array, asarray, generator, settings, tanh, to_host, whole_number, zeros
 from rnntext.learn import (
     Batches, Embedding, History, Linear, Module, cross_entropy, fit, log_softmax, patch_to,
-    positive, predict
+    predict
 )
 from .sequences import Vocabulary, build_vocabulary, windows, words
 
@@ -39,7 +39,7 @@ def ngram_counts(
     continuation: bool,  # how many different tokens came before it, not how often it came
 ) -> Counter:  # gram -> count
     "Counts of n-grams, or their continuation counts, @eq-win-continuation."
-    positive("n", n)
+    whole_number("n", n)
     if not continuation:
         return Counter(zip(*(ids[i:] for i in range(n)), strict=False))
     longer = set(zip(*(ids[i:] for i in range(n + 1)), strict=False))
@@ -72,7 +72,7 @@ class KneserNey:
         *,
         discounts: list[float] | None = None,  # one an order, from 1 on; None: @eq-win-d
     ):
-        self.size, self.order = positive("size", size), positive("order", order)
+        self.size, self.order = whole_number("size", size), whole_number("order", order)
         ids = tuple(_token_ids(ids, self.size).tolist())
         if len(ids) < order:
             raise ValueError(f"order {order} needs {order} or more tokens, got {len(ids)}")
@@ -180,7 +180,7 @@ def split_modules(
 ) -> tuple[list[str], list[str]]:  # training texts, test texts
     "Whole modules to one side; test texts that also stand in the training part are dropped."
     names = list(modules)
-    if not 0 <= first < positive("every", every):
+    if not 0 <= first < whole_number("every", every):
         raise ValueError(f"first must be in 0..{every - 1}, got {first}")
     test = set(names[first::every])
     train = [text for name in names if name not in test for text in modules[name]]
@@ -240,15 +240,17 @@ class WindowModel(Module):
         dtype: Any = None,  # None: the setting `dtype`
     ):
         rng, dtype = generator(seed), dtype or settings().dtype
-        E, H = positive("embedding_size", embedding_size), positive("hidden_size", hidden_size)
-        self.size, self.span, self.shared = positive("size", size), positive("span", span), shared
+        E = whole_number("embedding_size", embedding_size)
+        H = whole_number("hidden_size", hidden_size)
+        self.size, self.span = whole_number("size", size), whole_number("span", span)
+        self.shared = shared
         self.embedding = Embedding(size, E, seed=rng, dtype=dtype)
         self.embedding.W.data *= E**-0.5  # rows of length about 1
         limit = (6 / (span * E + H)) ** 0.5
         W = rng.uniform(-limit, limit, (E if shared else span * E, H))
         self.W = Tensor(asarray(W.astype(dtype)))
         self.b = Tensor(zeros(H, dtype=dtype))
-        self.output = Linear(H, size if outputs is None else positive("outputs", outputs),
+        self.output = Linear(H, size if outputs is None else whole_number("outputs", outputs),
                              seed=rng, dtype=dtype)
 
 # %% ../nbs/05-sliding-windows.ipynb #8af2401a
@@ -436,7 +438,7 @@ def sample(
     seed: int | None = None,
 ) -> numpy.ndarray:  # (n,) int64
     "A stream of tokens, from a state drawn from the stationary distribution."
-    u = generator(seed).random((positive("n", n) + 1, 2))
+    u = generator(seed).random((whole_number("n", n) + 1, 2))
     move, emit = (numpy.cumsum(a, axis=1) for a in (self.transition, self.emission))
     move[:, -1] = emit[:, -1] = 1.0  # no u is beyond, whatever was rounded
     state, found = int(numpy.cumsum(self.stationary).searchsorted(u[n, 0], "right")), []
@@ -473,7 +475,7 @@ def random_markov(
     seed: int | None = None,
 ) -> Source:
     "A Markov source with random probabilities."
-    V, k = positive("size", size), positive("order", order)
+    V, k = whole_number("size", size), whole_number("order", order)
     if not concentration > 0:
         raise ValueError(f"concentration must be above 0, got {concentration}")
     table = generator(seed).dirichlet([concentration] * V, size=(V,) * k)
@@ -488,15 +490,14 @@ def agreement_source(
     fillers: int = 3,  # F
 ) -> Source:  # tokens: K openings, F fillers, K closings
     "Sentences whose last token agrees with their first, n steps before."
-    n, K, F = positive("distance", distance), positive("kinds", kinds), positive("fillers", fillers)
+    n, K, F = map(whole_number, ("distance", "kinds", "fillers"), (distance, kinds, fillers))
     state = numpy.arange((n + 1) * K).reshape(n + 1, K)  # place in the sentence, kind
     transition = numpy.zeros((state.size, state.size))
     emission = numpy.zeros((state.size, 2 * K + F))
     for place in range(n):
         transition[state[place], state[place + 1]] = 1
-        emission[state[place], K:K + F] = 1 / F
     transition[state[n][:, None], state[0]] = 1 / K
-    emission[state[0]] = emission[state[n]] = 0
+    emission[state[1:n], K:K + F] = 1 / F
     emission[state[0], numpy.arange(K)] = 1
     emission[state[n], K + F + numpy.arange(K)] = 1
     return Source(transition, emission)
@@ -514,7 +515,7 @@ def agreement_loss(
     if q.shape != following.shape:
         raise ValueError(f"q must be {following.shape}, as source.contexts({span})[2], "
                          f"got {q.shape}")
-    if 2 * positive("kinds", kinds) >= source.size:
+    if 2 * whole_number("kinds", kinds) >= source.size:
         raise ValueError(f"a source of {source.size} tokens has no {kinds} kinds and a filler")
     joint, q = (p[:, None] * following)[:, -kinds:], q[:, -kinds:]
     total = q.sum(axis=1, keepdims=True)
@@ -561,10 +562,10 @@ def constituents(
     seed: int | None = None,
 ) -> tuple[numpy.ndarray, numpy.ndarray]:  # windows (τ, N), classes (N,)
     "'The' (token 0) and a noun somewhere among fillers (1..); the class is the noun's."
-    rng, N = generator(seed), positive("number", number)
+    rng, N = generator(seed), whole_number("number", number)
     for name, size in (("nouns", nouns), ("fillers", fillers), ("classes", classes)):
-        positive(name, size)
-    if positive("span", span) < 2:
+        whole_number(name, size)
+    if whole_number("span", span) < 2:
         raise ValueError("span must be 2 or more, room for 'the' and a noun, got 1")
     places = numpy.array(list(range(span - 1) if places is None else places))
     if places.dtype.kind not in "iu" or places.min() < 0 or places.max() > span - 2:
@@ -584,7 +585,7 @@ def window_parameters(
     shared: bool = False,
 ) -> int:
     "The number of parameters of a window network, @eq-win-cost."
-    V, E, H = (positive(name, value) for name, value in (
+    V, E, H = (whole_number(name, value) for name, value in (
         ("size", size), ("embedding_size", embedding_size), ("hidden_size", hidden_size)))
-    span = positive("span", span)
+    span = whole_number("span", span)
     return V * E + (1 if shared else span) * E * H + H + H * V + V

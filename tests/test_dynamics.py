@@ -250,7 +250,7 @@ def test_spectral_radius():
     (lambda: impulse_response(A, B, np.ones((3, 1)), steps=2), r"C \(S, O\), got .*\(3, 1\)"),
     (lambda: impulse_response(A, B[0], steps=2), r"B \(I, S\)"),
     (lambda: impulse_response(A.tolist(), B, steps=2), "A must be an array"),
-    (lambda: impulse_response(A, B, steps=2.5), "steps must be a whole number"),
+    (lambda: impulse_response(A, B, steps=2.5), "steps must be an integer of 1 or more"),
     (lambda: linear_system(np.ones(2), None, (A.tolist(),)), "does not fit A, list"),
     (lambda: linear_system(np.ones(2), None, (np.ones((2, 3)),)), r"A, \(2, 3\)"),
     (lambda: linear_system(np.ones(2), np.ones(3), (A, np.ones((3, 4)))), r"B, \(3, 4\)"),
@@ -487,7 +487,7 @@ def test_driven_exponents_and_refusals():
             lyapunov_exponent(lambda s, a: s, np.ones(2), **bad)
     with pytest.raises(ValueError, match="count <= S"):
         lyapunov_spectrum(lambda s, a: s, np.ones(2), 5, count=3)
-    with pytest.raises(ValueError, match="count must be a whole number"):
+    with pytest.raises(ValueError, match="count must be an integer of 1 or more"):
         lyapunov_spectrum(lambda s, a: s, np.ones(2), 5, count=1.5)
     with pytest.raises(ValueError, match="blocks must be"):
         lyapunov_exponent(lambda s, a: s, np.ones(2), 5, blocks=0)

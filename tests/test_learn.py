@@ -19,6 +19,7 @@ from rnntext.backend import (
     to_device,
     to_host,
     using,
+    whole_number,
 )
 from rnntext.learn import (
     SGD,
@@ -49,7 +50,6 @@ from rnntext.learn import (
     log_softmax,
     mean_squared_error,
     patch_to,
-    positive,
     predict,
     softmax,
     step_decay,
@@ -307,10 +307,11 @@ def test_what_linear_takes():
 @pytest.mark.parametrize("size", [0, -1, 1.5, True, "3", None, np.float32(2)])
 def test_sizes_are_whole_numbers_from_1(size):
     for make in (lambda: Linear(size, 2), lambda: Linear(2, size),
-                 lambda: positive("epochs", size), lambda: Batches(np.ones(3), batch_size=size)):
+                 lambda: whole_number("epochs", size),
+                 lambda: Batches(np.ones(3), batch_size=size)):
         with pytest.raises(ValueError, match="must be an integer of 1 or more, got"):
             make()
-    assert positive("n", np.int32(4)) == 4 and type(positive("n", np.int32(4))) is int
+    assert whole_number("n", np.int32(4)) == 4 and type(whole_number("n", np.int32(4))) is int
 
 
 def test_time_first_hint():

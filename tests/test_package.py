@@ -162,6 +162,14 @@ def test_export_changes_nothing(tmp_path):
 
 # --- docstrings, annotations, __all__
 
+def test_equations_named_in_docstrings_exist():
+    labels = {label for path in (ROOT / "nbs").glob("*.ipynb")
+              for label in re.findall(r"\{#(eq-[\w-]+)", path.read_text(encoding="utf-8"))}
+    named = {(name, label) for name in FILES
+             for label in re.findall(r"@(eq-[\w-]+)", ast.unparse(tree(name)))}
+    assert named and {(name, label) for name, label in named if label not in labels} == set()
+
+
 def decorators(node) -> set[str]:
     called = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
     return {getattr(d, "id", "") for d in called}

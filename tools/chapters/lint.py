@@ -165,8 +165,9 @@ def sizes(chapter: Chapter) -> list[Finding]:
         longest = max(map(len, lines))
         if longest > LINE:
             found.append((number, f"a line of {longest} characters, at most {LINE}"))
-        if len(lines) > CELL:
-            found.append((number, f"{len(lines)} lines of code, at most {CELL}"))
+        length = len("".join(cell["source"]).split("\n"))  # directives count
+        if length > CELL:
+            found.append((number, f"{length} lines, at most {CELL}"))
     return found
 
 
